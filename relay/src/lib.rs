@@ -2,5 +2,8 @@
 //!
 //! Lower layers never import higher ones. ARCHITECTURE.md §2 lists them.
 
+pub mod clock;
+pub mod event;
 pub mod keys;
+pub mod session;
 pub mod store;

@@ -68,16 +68,13 @@ impl SoftwareKeys {
     /// # Errors
     /// [`KeyError::Malformed`] if it is not such a set.
     pub fn import(octets: &[u8]) -> Result<Self, KeyError> {
-        let mut rest = octets
-            .strip_prefix(EXPORT_MAGIC)
-            .ok_or_else(|| malformed("not a set of keys"))?;
+        let mut rest =
+            octets.strip_prefix(EXPORT_MAGIC).ok_or_else(|| malformed("not a set of keys"))?;
         let mut wrapping = Zeroizing::new([0; 32]);
         wrapping.copy_from_slice(take(&mut rest, 32)?);
         let mut pair = || {
             let length = take(&mut rest, 2)?;
-            let length = length
-                .iter()
-                .fold(0, |sum, octet| sum << 8 | usize::from(*octet));
+            let length = length.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet));
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, take(&mut rest, length)?)
                 .map_err(|_| malformed("a key is not PKCS#8 P-256"))
         };
@@ -97,10 +94,8 @@ impl SoftwareKeys {
         out.extend_from_slice(EXPORT_MAGIC);
         out.extend_from_slice(self.wrapping.as_ref());
         for name in SigningKeyName::ALL {
-            let document = self
-                .pair(name)
-                .to_pkcs8v1()
-                .map_err(|_| refused("serialising a key"))?;
+            let document =
+                self.pair(name).to_pkcs8v1().map_err(|_| refused("serialising a key"))?;
             let length =
                 u16::try_from(document.as_ref().len()).map_err(|_| refused("a key's length"))?;
             out.extend_from_slice(&length.to_be_bytes());
@@ -123,14 +118,7 @@ impl SoftwareKeys {
 
     fn assemble(pairs: [EcdsaKeyPair; 3], wrapping: Zeroizing<[u8; 32]>) -> Self {
         let [domain, log, tls] = pairs;
-        Self {
-            domain,
-            log,
-            tls,
-            wrapping,
-            away: AtomicBool::new(false),
-            calls: AtomicU64::new(0),
-        }
+        Self { domain, log, tls, wrapping, away: AtomicBool::new(false), calls: AtomicU64::new(0) }
     }
 
     const fn pair(&self, key: SigningKeyName) -> &EcdsaKeyPair {
@@ -187,10 +175,7 @@ impl KeyService for SoftwareKeys {
     fn wrap(&self, key: &[u8; DATA_KEY_LENGTH]) -> Result<WrappedKey, KeyError> {
         self.present()?;
         let mut out = [0; WRAPPED_LENGTH];
-        let wrapped = self
-            .kek()?
-            .wrap(key, &mut out)
-            .map_err(|_| refused("wrapping"))?;
+        let wrapped = self.kek()?.wrap(key, &mut out).map_err(|_| refused("wrapping"))?;
         WrappedKey::new(wrapped)
     }
 
@@ -206,10 +191,7 @@ impl KeyService for SoftwareKeys {
         Ok(Zeroizing::new(*opened))
     }
 
-    #[expect(
-        clippy::expect_used,
-        reason = "the system's generator fails only before it is seeded"
-    )]
+    #[expect(clippy::expect_used, reason = "the system's generator fails only before it is seeded")]
     fn random(&self, octets: &mut [u8]) {
         aws_lc_rs::rand::fill(octets).expect("the system has random octets");
     }
@@ -233,23 +215,18 @@ fn lower_s(signature: &mut [u8]) {
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], KeyError> {
-    let (taken, left) = rest
-        .split_at_checked(length)
-        .ok_or_else(|| malformed("a set of keys ends early"))?;
+    let (taken, left) =
+        rest.split_at_checked(length).ok_or_else(|| malformed("a set of keys ends early"))?;
     *rest = left;
     Ok(taken)
 }
 
 fn malformed(text: &str) -> KeyError {
-    KeyError::Malformed {
-        text: text.to_owned(),
-    }
+    KeyError::Malformed { text: text.to_owned() }
 }
 
 fn refused(text: &str) -> KeyError {
-    KeyError::Refused {
-        text: text.to_owned(),
-    }
+    KeyError::Refused { text: text.to_owned() }
 }
 
 #[cfg(test)]
@@ -310,25 +287,16 @@ mod tests {
             let mut damaged = wrapped.octets().to_vec();
             damaged[position] ^= 1;
             let damaged = WrappedKey::new(&damaged).unwrap();
-            assert!(matches!(
-                keys.unwrap(&damaged),
-                Err(KeyError::Malformed { .. })
-            ));
+            assert!(matches!(keys.unwrap(&damaged), Err(KeyError::Malformed { .. })));
         }
         for length in [1, 8, 16, 24, 39, 41, 48, WrappedKey::LENGTH_MAX] {
             let wrong = WrappedKey::new(&vec![1; length]).unwrap();
-            assert!(
-                matches!(keys.unwrap(&wrong), Err(KeyError::Malformed { .. })),
-                "{length}"
-            );
+            assert!(matches!(keys.unwrap(&wrong), Err(KeyError::Malformed { .. })), "{length}");
         }
         assert!(WrappedKey::new(&[]).is_err());
         assert!(WrappedKey::new(&[0; WrappedKey::LENGTH_MAX + 1]).is_err());
         let other = SoftwareKeys::generate().unwrap();
-        assert!(matches!(
-            other.unwrap(&wrapped),
-            Err(KeyError::Malformed { .. })
-        ));
+        assert!(matches!(other.unwrap(&wrapped), Err(KeyError::Malformed { .. })));
     }
 
     #[test]
@@ -361,16 +329,10 @@ mod tests {
         let again = SoftwareKeys::import(&exported).unwrap();
         assert_eq!(*again.unwrap(&wrapped).unwrap(), [9; 32]);
         for name in SigningKeyName::ALL {
-            assert_eq!(
-                keys.public_key(name).unwrap(),
-                again.public_key(name).unwrap()
-            );
+            assert_eq!(keys.public_key(name).unwrap(), again.public_key(name).unwrap());
         }
         for length in 0..exported.len() {
-            assert!(
-                SoftwareKeys::import(&exported[..length]).is_err(),
-                "{length}"
-            );
+            assert!(SoftwareKeys::import(&exported[..length]).is_err(), "{length}");
         }
         let mut long = exported.to_vec();
         long.push(0);
@@ -380,13 +342,8 @@ mod tests {
     #[test]
     fn a_message_of_the_limit_signs_and_one_more_does_not() {
         let keys = SoftwareKeys::generate().unwrap();
-        assert!(
-            keys.sign(SigningKeyName::Log, &vec![0; MESSAGE_LENGTH_MAX])
-                .is_ok()
-        );
-        let error = keys
-            .sign(SigningKeyName::Log, &vec![0; MESSAGE_LENGTH_MAX + 1])
-            .unwrap_err();
+        assert!(keys.sign(SigningKeyName::Log, &vec![0; MESSAGE_LENGTH_MAX]).is_ok());
+        let error = keys.sign(SigningKeyName::Log, &vec![0; MESSAGE_LENGTH_MAX + 1]).unwrap_err();
         assert!(matches!(error, KeyError::Malformed { .. }));
     }
 }

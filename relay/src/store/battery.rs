@@ -15,11 +15,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn new(store: Box<dyn Store>, wait: Box<dyn Fn()>) -> Self {
-        Self {
-            store,
-            wait,
-            next: 0,
-        }
+        Self { store, wait, next: 0 }
     }
 
     pub(super) fn submit(&mut self, operations: Vec<Operation>) -> CommitToken {
@@ -59,9 +55,7 @@ impl Subject {
 
     fn all(&self, table: Table, owner: &[u8]) -> Vec<Sorted> {
         let last = [0xff; limits::SORT_LENGTH_MAX];
-        self.store
-            .range(table, owner, b"", &last, usize::MAX, Direction::Forward)
-            .unwrap()
+        self.store.range(table, owner, b"", &last, usize::MAX, Direction::Forward).unwrap()
     }
 
     fn statistics(&self) -> Statistics {
@@ -70,10 +64,7 @@ impl Subject {
 }
 
 pub(super) fn put(row: &Row, value: &[u8]) -> Operation {
-    Operation::Put {
-        row: row.clone(),
-        value: value.to_vec(),
-    }
+    Operation::Put { row: row.clone(), value: value.to_vec() }
 }
 
 fn delete(row: &Row) -> Operation {
@@ -85,10 +76,7 @@ fn absent(row: &Row) -> Operation {
 }
 
 fn equal(row: &Row, value: &[u8]) -> Operation {
-    Operation::RequireEqual {
-        row: row.clone(),
-        value: value.to_vec(),
-    }
+    Operation::RequireEqual { row: row.clone(), value: value.to_vec() }
 }
 
 fn queue(number: u64) -> Row {
@@ -101,17 +89,12 @@ fn free(owner: &[u8], from: u64, to: u64, keep: &[u64]) -> Operation {
         owner: owner.into(),
         from_sort: from.to_be_bytes().into(),
         to_sort: to.to_be_bytes().into(),
-        keep: keep
-            .iter()
-            .map(|number| number.to_be_bytes().into())
-            .collect(),
+        keep: keep.iter().map(|number| number.to_be_bytes().into()).collect(),
     }
 }
 
 fn numbers(rows: &[Sorted]) -> Vec<u64> {
-    rows.iter()
-        .map(|(sort, _)| u64::from_be_bytes(sort.as_ref().try_into().unwrap()))
-        .collect()
+    rows.iter().map(|(sort, _)| u64::from_be_bytes(sort.as_ref().try_into().unwrap())).collect()
 }
 
 pub(super) fn a_durable_row_is_read_back_and_deleted(subject: &mut Subject) {
@@ -138,18 +121,11 @@ pub(super) fn rows_of_tables_owners_and_sorts_are_distinct(subject: &mut Subject
             }
         }
     }
-    let operations = rows
-        .iter()
-        .enumerate()
-        .map(|(index, row)| put(row, &index.to_be_bytes()))
-        .collect();
+    let operations =
+        rows.iter().enumerate().map(|(index, row)| put(row, &index.to_be_bytes())).collect();
     assert_eq!(subject.commit(operations), Outcome::Durable);
     for (index, row) in rows.iter().enumerate() {
-        assert_eq!(
-            subject.get(row),
-            Some(index.to_be_bytes().to_vec()),
-            "{row:?}"
-        );
+        assert_eq!(subject.get(row), Some(index.to_be_bytes().to_vec()), "{row:?}");
     }
 }
 
@@ -157,26 +133,10 @@ pub(super) fn a_conflict_leaves_no_trace(subject: &mut Subject) {
     let (there, other) = (queue(1), queue(2));
     subject.put(&there, b"here");
     let cases = [
-        (
-            vec![put(&other, b"x"), absent(&there)],
-            1,
-            Some(b"here".to_vec()),
-        ),
-        (
-            vec![equal(&there, b"her"), put(&other, b"x")],
-            0,
-            Some(b"here".to_vec()),
-        ),
-        (
-            vec![put(&other, b"x"), delete(&there), equal(&other, b"x")],
-            2,
-            None,
-        ),
-        (
-            vec![free(b"bob@b.example/d1", 0, 9, &[]), equal(&there, b"")],
-            1,
-            Some(b"here".to_vec()),
-        ),
+        (vec![put(&other, b"x"), absent(&there)], 1, Some(b"here".to_vec())),
+        (vec![equal(&there, b"her"), put(&other, b"x")], 0, Some(b"here".to_vec())),
+        (vec![put(&other, b"x"), delete(&there), equal(&other, b"x")], 2, None),
+        (vec![free(b"bob@b.example/d1", 0, 9, &[]), equal(&there, b"")], 1, Some(b"here".to_vec())),
     ];
     for (operations, index, found) in cases {
         let outcome = subject.commit(operations);
@@ -200,10 +160,8 @@ pub(super) fn requirements_see_every_earlier_commit(subject: &mut Subject) {
         subject.submit(vec![free(b"bob@b.example/d1", 7, 7, &[])]),
         subject.submit(vec![absent(&row), put(&row, b"4")]),
     ];
-    let conflict = |index, found: Option<&[u8]>| Outcome::Conflict {
-        index,
-        found: found.map(<[u8]>::to_vec),
-    };
+    let conflict =
+        |index, found: Option<&[u8]>| Outcome::Conflict { index, found: found.map(<[u8]>::to_vec) };
     assert_eq!(
         subject.settle(&tokens),
         [
@@ -229,14 +187,8 @@ pub(super) fn steps_of_one_commit_apply_in_order(subject: &mut Subject) {
         (vec![put(&row, b"c"), delete(&row)], None),
         (vec![delete(&row), put(&row, b"d")], Some(b"d".to_vec())),
         (vec![put(&row, b"e"), free(owner, 0, 9, &[])], None),
-        (
-            vec![put(&next, b"n"), free(owner, 0, 9, &[]), put(&row, b"f")],
-            Some(b"f".to_vec()),
-        ),
-        (
-            vec![free(owner, 0, 9, &[1]), put(&next, b"n")],
-            Some(b"f".to_vec()),
-        ),
+        (vec![put(&next, b"n"), free(owner, 0, 9, &[]), put(&row, b"f")], Some(b"f".to_vec())),
+        (vec![free(owner, 0, 9, &[1]), put(&next, b"n")], Some(b"f".to_vec())),
     ];
     for (operations, expected) in cases {
         assert_eq!(subject.commit(operations), Outcome::Durable);
@@ -247,35 +199,22 @@ pub(super) fn steps_of_one_commit_apply_in_order(subject: &mut Subject) {
 
 pub(super) fn ranges_have_order_bounds_limit_and_direction(subject: &mut Subject) {
     let owner = b"bob@b.example/d1";
-    let many: Vec<_> = (1..=300_u64)
-        .map(|number| put(&queue(number), &number.to_be_bytes()))
-        .collect();
-    subject.put(
-        &Row::numbered(Table::Queue, b"bob@b.example/d", 5),
-        b"other",
-    );
-    subject.put(
-        &Row::numbered(Table::Queue, b"bob@b.example/d11", 5),
-        b"other",
-    );
+    let many: Vec<_> =
+        (1..=300_u64).map(|number| put(&queue(number), &number.to_be_bytes())).collect();
+    subject.put(&Row::numbered(Table::Queue, b"bob@b.example/d", 5), b"other");
+    subject.put(&Row::numbered(Table::Queue, b"bob@b.example/d11", 5), b"other");
     subject.put(&Row::numbered(Table::Dedupe, owner, 5), b"other");
     assert_eq!(subject.commit(many), Outcome::Durable);
     let range = |from: u64, to: u64, limit, direction| {
         let (from, to) = (from.to_be_bytes(), to.to_be_bytes());
-        let rows = subject
-            .store
-            .range(Table::Queue, owner, &from, &to, limit, direction)
-            .unwrap();
+        let rows = subject.store.range(Table::Queue, owner, &from, &to, limit, direction).unwrap();
         for (sort, value) in &rows {
             assert_eq!(**sort, **value);
         }
         numbers(&rows)
     };
     let (up, down) = (Direction::Forward, Direction::Backward);
-    assert_eq!(
-        range(0, u64::MAX, usize::MAX, up),
-        (1..=300).collect::<Vec<_>>()
-    );
+    assert_eq!(range(0, u64::MAX, usize::MAX, up), (1..=300).collect::<Vec<_>>());
     assert_eq!(range(0, u64::MAX, 3, down), [300, 299, 298]);
     assert_eq!(range(255, 257, 9, up), [255, 256, 257]);
     assert_eq!(range(255, 257, 2, up), [255, 256]);
@@ -291,21 +230,12 @@ pub(super) fn ranges_work_where_the_sort_is_hidden(subject: &mut Subject) {
     for name in names {
         let row = Row::new(Table::Roster, b"alice@a.example", name.as_bytes());
         subject.put(&row, name.as_bytes());
-        subject.put(
-            &Row::new(Table::Roster, b"other@a.example", name.as_bytes()),
-            b"other",
-        );
+        subject.put(&Row::new(Table::Roster, b"other@a.example", name.as_bytes()), b"other");
     }
     let range = |from: &str, to: &str, limit, direction| {
         let (from, to) = (from.as_bytes(), to.as_bytes());
-        let rows = subject.store.range(
-            Table::Roster,
-            b"alice@a.example",
-            from,
-            to,
-            limit,
-            direction,
-        );
+        let rows =
+            subject.store.range(Table::Roster, b"alice@a.example", from, to, limit, direction);
         rows.unwrap()
             .into_iter()
             .map(|(sort, value)| {
@@ -315,10 +245,7 @@ pub(super) fn ranges_work_where_the_sort_is_hidden(subject: &mut Subject) {
             .collect::<Vec<_>>()
     };
     let (up, down) = (Direction::Forward, Direction::Backward);
-    assert_eq!(
-        range("", "~", 9, up),
-        ["amy@a", "bob@b", "bob@bb", "carl@c", "zoe@z"]
-    );
+    assert_eq!(range("", "~", 9, up), ["amy@a", "bob@b", "bob@bb", "carl@c", "zoe@z"]);
     assert_eq!(range("bob@b", "carl@c", 2, up), ["bob@b", "bob@bb"]);
     assert_eq!(range("", "~", 2, down), ["zoe@z", "carl@c"]);
     let deletion = Operation::DeleteRange {
@@ -334,10 +261,7 @@ pub(super) fn ranges_work_where_the_sort_is_hidden(subject: &mut Subject) {
         left.iter().map(|(sort, _)| &**sort).collect::<Vec<_>>(),
         [b"amy@a", &b"carl@c"[..]]
     );
-    assert_eq!(
-        subject.all(Table::Roster, b"other@a.example").len(),
-        names.len()
-    );
+    assert_eq!(subject.all(Table::Roster, b"other@a.example").len(), names.len());
 }
 
 pub(super) fn a_range_deletion_spares_the_kept_and_the_others(subject: &mut Subject) {
@@ -350,18 +274,10 @@ pub(super) fn a_range_deletion_spares_the_kept_and_the_others(subject: &mut Subj
         subject.submit(vec![free(owner, 1, 101, &[3, 64, 99, 500])]),
         subject.submit(vec![put(&queue(102), b"x"), put(&queue(64), b"y")]),
     ];
-    assert!(
-        subject
-            .settle(&tokens)
-            .iter()
-            .all(|outcome| *outcome == Outcome::Durable)
-    );
+    assert!(subject.settle(&tokens).iter().all(|outcome| *outcome == Outcome::Durable));
     assert_eq!(numbers(&subject.all(Table::Queue, owner)), [3, 64, 99, 102]);
     assert_eq!(numbers(&subject.all(Table::Queue, other)), [50]);
-    assert_eq!(
-        subject.commit(vec![free(owner, 200, 100, &[])]),
-        Outcome::Durable
-    );
+    assert_eq!(subject.commit(vec![free(owner, 200, 100, &[])]), Outcome::Durable);
     assert_eq!(subject.all(Table::Queue, owner).len(), 4);
 }
 
@@ -372,9 +288,7 @@ pub(super) fn a_scan_meets_every_row_once(subject: &mut Subject) {
         for number in 0..7_u64 {
             let row = Row::numbered(Table::Session, &vec![b'o'; usize::from(owner)], number);
             operations.push(put(&row, &[owner]));
-            let Row {
-                owner: of, sort, ..
-            } = row;
+            let Row { owner: of, sort, .. } = row;
             expected.push((of, sort, vec![owner]));
         }
         assert_eq!(subject.commit(operations), Outcome::Durable);
@@ -388,10 +302,7 @@ pub(super) fn a_scan_meets_every_row_once(subject: &mut Subject) {
         loop {
             let (rows, next) = subject.store.scan(Table::Session, cursor, limit).unwrap();
             assert!(rows.len() <= limit);
-            met.extend(
-                rows.into_iter()
-                    .map(|Scanned { owner, sort, value }| (owner, sort, value)),
-            );
+            met.extend(rows.into_iter().map(|Scanned { owner, sort, value }| (owner, sort, value)));
             cursor = next;
             if cursor.is_none() {
                 break;
@@ -400,18 +311,12 @@ pub(super) fn a_scan_meets_every_row_once(subject: &mut Subject) {
         met.sort();
         assert_eq!(met, expected, "{limit}");
     }
-    assert_eq!(
-        subject.store.scan(Table::Invite, None, 9).unwrap(),
-        (vec![], None)
-    );
+    assert_eq!(subject.store.scan(Table::Invite, None, 9).unwrap(), (vec![], None));
 }
 
 pub(super) fn limits_hold_at_the_limit_and_one_beyond(subject: &mut Subject) {
     let refused = |subject: &mut Subject, operations| {
-        let error = subject
-            .store
-            .submit(CommitToken(0), operations)
-            .unwrap_err();
+        let error = subject.store.submit(CommitToken(0), operations).unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
     };
     let owner = vec![b'o'; limits::OWNER_LENGTH_MAX];
@@ -420,44 +325,26 @@ pub(super) fn limits_hold_at_the_limit_and_one_beyond(subject: &mut Subject) {
         let row = Row::new(table, &owner, &sort);
         subject.put(&row, &vec![b'v'; limits::VALUE_LENGTH_MAX]);
         assert_eq!(subject.get(&row).unwrap().len(), limits::VALUE_LENGTH_MAX);
-        refused(
-            subject,
-            vec![put(&row, &vec![b'v'; limits::VALUE_LENGTH_MAX + 1])],
-        );
-        refused(
-            subject,
-            vec![equal(&row, &vec![b'v'; limits::VALUE_LENGTH_MAX + 1])],
-        );
+        refused(subject, vec![put(&row, &vec![b'v'; limits::VALUE_LENGTH_MAX + 1])]);
+        refused(subject, vec![equal(&row, &vec![b'v'; limits::VALUE_LENGTH_MAX + 1])]);
         let long_owner = Row::new(table, &[&owner[..], b"o"].concat(), b"");
         let long_sort = Row::new(table, b"", &[&sort[..], b"s"].concat());
         for row in [long_owner, long_sort] {
             refused(subject, vec![delete(&row)]);
             refused(subject, vec![absent(&row)]);
-            assert!(matches!(
-                subject.store.get(&row),
-                Err(StoreError::TooLarge { .. })
-            ));
+            assert!(matches!(subject.store.get(&row), Err(StoreError::TooLarge { .. })));
         }
     }
     let row = queue(1);
     let most = vec![delete(&row); limits::COMMIT_OPERATIONS_MAX];
     assert_eq!(subject.commit(most), Outcome::Durable);
-    refused(
-        subject,
-        vec![delete(&row); limits::COMMIT_OPERATIONS_MAX + 1],
-    );
+    refused(subject, vec![delete(&row); limits::COMMIT_OPERATIONS_MAX + 1]);
     let keep: Vec<_> = (0..limits::DELETE_RANGE_KEEP_MAX as u64).collect();
-    assert_eq!(
-        subject.commit(vec![free(b"x", 0, 1, &keep)]),
-        Outcome::Durable
-    );
+    assert_eq!(subject.commit(vec![free(b"x", 0, 1, &keep)]), Outcome::Durable);
     let keep: Vec<_> = (0..=limits::DELETE_RANGE_KEEP_MAX as u64).collect();
     refused(subject, vec![free(b"x", 0, 1, &keep)]);
     let large = vec![b'v'; limits::VALUE_LENGTH_MAX];
-    refused(
-        subject,
-        vec![put(&row, &large); limits::COMMIT_OCTETS_MAX / large.len()],
-    );
+    refused(subject, vec![put(&row, &large); limits::COMMIT_OCTETS_MAX / large.len()]);
     let large = put(&row, &large);
     let fits = vec![large; limits::COMMIT_OCTETS_MAX / limits::VALUE_LENGTH_MAX - 1];
     assert_eq!(subject.commit(fits), Outcome::Durable);

@@ -43,28 +43,14 @@ pub(super) struct Weight {
 
 /// Checks the limits that need no state.
 pub(super) fn check(operations: &[Operation]) -> Result<Weight, StoreError> {
-    within(
-        "operations",
-        operations.len(),
-        limits::COMMIT_OPERATIONS_MAX,
-    )?;
+    within("operations", operations.len(), limits::COMMIT_OPERATIONS_MAX)?;
     let mut octets = 0_usize;
     let mut only_deletes = true;
     for operation in operations {
         octets += match operation {
             Operation::Delete { row } | Operation::RequireAbsent { row } => check_row(row)?,
-            Operation::DeleteRange {
-                owner,
-                from_sort,
-                to_sort,
-                keep,
-                ..
-            } => {
-                within(
-                    "a list of sorts to keep",
-                    keep.len(),
-                    limits::DELETE_RANGE_KEEP_MAX,
-                )?;
+            Operation::DeleteRange { owner, from_sort, to_sort, keep, .. } => {
+                within("a list of sorts to keep", keep.len(), limits::DELETE_RANGE_KEEP_MAX)?;
                 let mut sum = check_owner(owner)? + check_sort(from_sort)? + check_sort(to_sort)?;
                 for sort in keep {
                     sum += check_sort(sort)?;
@@ -79,10 +65,7 @@ pub(super) fn check(operations: &[Operation]) -> Result<Weight, StoreError> {
         };
     }
     within("octets in a commit", octets, limits::COMMIT_OCTETS_MAX)?;
-    Ok(Weight {
-        octets,
-        only_deletes,
-    })
+    Ok(Weight { octets, only_deletes })
 }
 
 /// Turns a commit into its changes, or into the outcome that it has without any.
@@ -99,25 +82,10 @@ pub(super) fn evaluate(
     let mut changes: Vec<Change> = Vec::with_capacity(operations.len());
     for operation in operations {
         match operation {
-            Operation::Put { row, value } => changes.push(Change {
-                row,
-                value: Some(value),
-            }),
+            Operation::Put { row, value } => changes.push(Change { row, value: Some(value) }),
             Operation::Delete { row } => changes.push(Change { row, value: None }),
-            Operation::DeleteRange {
-                table,
-                owner,
-                from_sort,
-                to_sort,
-                keep,
-            } => {
-                let range = Range {
-                    table,
-                    owner,
-                    from: from_sort,
-                    to: to_sort,
-                    keep,
-                };
+            Operation::DeleteRange { table, owner, from_sort, to_sort, keep } => {
+                let range = Range { table, owner, from: from_sort, to: to_sort, keep };
                 delete_range(view, &range, &mut changes).map_err(Outcome::Refused)?;
             }
             Operation::RequireAbsent { .. } | Operation::RequireEqual { .. } => {}
@@ -177,19 +145,10 @@ fn delete_range(
     }
     let max = limits::DELETE_RANGE_ROWS_MAX;
     let sorts = view.sorts(range.table, &range.owner, &range.from, &range.to, max)?;
-    changes.extend(
-        sorts
-            .into_iter()
-            .filter(|sort| range.holds_sort(sort))
-            .map(|sort| Change {
-                row: Row {
-                    table: range.table,
-                    owner: range.owner.clone(),
-                    sort,
-                },
-                value: None,
-            }),
-    );
+    changes.extend(sorts.into_iter().filter(|sort| range.holds_sort(sort)).map(|sort| Change {
+        row: Row { table: range.table, owner: range.owner.clone(), sort },
+        value: None,
+    }));
     Ok(())
 }
 

@@ -66,10 +66,7 @@ impl MemoryStore {
     /// fault.
     pub fn crash(&mut self) {
         let rows = std::mem::take(&mut self.rows);
-        *self = Self {
-            rows,
-            ..Self::default()
-        };
+        *self = Self { rows, ..Self::default() };
     }
 
     /// Opens again after a failed write.
@@ -137,11 +134,7 @@ impl MemoryStore {
     ) -> impl DoubleEndedIterator<Item = (&Row, &Vec<u8>)> {
         let empty = from > to;
         let first = Row::new(table, owner, from);
-        let last = if empty {
-            first.clone()
-        } else {
-            Row::new(table, owner, to)
-        };
+        let last = if empty { first.clone() } else { Row::new(table, owner, to) };
         self.rows.range(first..=last).filter(move |_| !empty)
     }
 }
@@ -204,10 +197,7 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<(Vec<Scanned>, Option<Cursor>), StoreError> {
         let limit = limit.clamp(1, limits::READ_ROWS_MAX);
-        let start = match after
-            .as_ref()
-            .and_then(|cursor| cursor.0.split_first_chunk::<2>())
-        {
+        let start = match after.as_ref().and_then(|cursor| cursor.0.split_first_chunk::<2>()) {
             None => std::ops::Bound::Included(Row::new(table, b"", b"")),
             Some((length, rest)) => {
                 let middle = usize::from(u16::from_be_bytes(*length)).min(rest.len());
@@ -231,11 +221,7 @@ impl Store for MemoryStore {
         let more = rows.next().is_some();
         let cursor = scanned.last().filter(|_| more).map(|last| {
             let length = u16::try_from(last.owner.len()).unwrap_or(u16::MAX);
-            Cursor(
-                [&length.to_be_bytes()[..], &last.owner, &last.sort]
-                    .concat()
-                    .into(),
-            )
+            Cursor([&length.to_be_bytes()[..], &last.owner, &last.sort].concat().into())
         });
         Ok((scanned, cursor))
     }
@@ -246,10 +232,7 @@ impl Store for MemoryStore {
             return Err(StoreError::Stopped { text: text.clone() });
         }
         if self.full && !weight.only_deletes {
-            return Err(StoreError::Full {
-                free: 0,
-                reserve: 1,
-            });
+            return Err(StoreError::Full { free: 0, reserve: 1 });
         }
         if let Some(retry_after) = self.key_away
             && !weight.only_deletes
@@ -292,10 +275,7 @@ mod tests {
     use super::*;
 
     fn subject() -> Subject {
-        Subject::new(
-            Box::new(MemoryStore::new()),
-            Box::new(|| panic!("nothing more")),
-        )
+        Subject::new(Box::new(MemoryStore::new()), Box::new(|| panic!("nothing more")))
     }
 
     battery!(subject);
@@ -313,26 +293,16 @@ mod tests {
     #[test]
     fn held_commits_are_invisible_and_lost_by_a_crash() {
         let mut store = MemoryStore::new();
-        store
-            .submit(CommitToken(1), vec![put(&row(1), b"a")])
-            .unwrap();
+        store.submit(CommitToken(1), vec![put(&row(1), b"a")]).unwrap();
         assert_eq!(store.get(&row(1)), Ok(None));
-        assert_eq!(
-            completions(&mut store),
-            [(CommitToken(1), Outcome::Durable)]
-        );
+        assert_eq!(completions(&mut store), [(CommitToken(1), Outcome::Durable)]);
         store.hold(true);
-        store
-            .submit(CommitToken(2), vec![put(&row(2), b"a")])
-            .unwrap();
+        store.submit(CommitToken(2), vec![put(&row(2), b"a")]).unwrap();
         assert_eq!(completions(&mut store), []);
         assert_eq!(store.get(&row(2)), Ok(None));
         store.crash();
         assert_eq!(completions(&mut store), []);
-        assert_eq!(
-            (store.get(&row(1)), store.get(&row(2))),
-            (Ok(Some(b"a".to_vec())), Ok(None))
-        );
+        assert_eq!((store.get(&row(1)), store.get(&row(2))), (Ok(Some(b"a".to_vec())), Ok(None)));
     }
 
     #[test]
@@ -340,29 +310,17 @@ mod tests {
         for (fault, there) in [(Fault::UnknownDone, true), (Fault::UnknownUndone, false)] {
             let mut store = MemoryStore::new();
             store.fail_next(fault);
-            store
-                .submit(CommitToken(1), vec![put(&row(1), b"a")])
-                .unwrap();
-            store
-                .submit(CommitToken(2), vec![put(&row(2), b"a")])
-                .unwrap();
+            store.submit(CommitToken(1), vec![put(&row(1), b"a")]).unwrap();
+            store.submit(CommitToken(2), vec![put(&row(2), b"a")]).unwrap();
             let done = completions(&mut store);
             assert_eq!(done[0], (CommitToken(1), Outcome::Unknown));
-            assert!(matches!(
-                done[1].1,
-                Outcome::Refused(StoreError::Stopped { .. })
-            ));
+            assert!(matches!(done[1].1, Outcome::Refused(StoreError::Stopped { .. })));
             let refusal = store.submit(CommitToken(3), vec![]);
             assert!(matches!(refusal, Err(StoreError::Stopped { .. })));
             assert_eq!(store.get(&row(1)).unwrap().is_some(), there);
             store.reopen();
-            store
-                .submit(CommitToken(4), vec![put(&row(2), b"a")])
-                .unwrap();
-            assert_eq!(
-                completions(&mut store),
-                [(CommitToken(4), Outcome::Durable)]
-            );
+            store.submit(CommitToken(4), vec![put(&row(2), b"a")]).unwrap();
+            assert_eq!(completions(&mut store), [(CommitToken(4), Outcome::Durable)]);
         }
     }
 
@@ -376,15 +334,11 @@ mod tests {
         store.submit(CommitToken(2), delete.clone()).unwrap();
         store.set_full(false);
         store.set_key_away(Some(Duration::from_secs(9)));
-        let refusal = store
-            .submit(CommitToken(3), vec![put(&row(1), b"a")])
-            .unwrap_err();
+        let refusal = store.submit(CommitToken(3), vec![put(&row(1), b"a")]).unwrap_err();
         assert_eq!(refusal.retry_after(), Some(Duration::from_secs(9)));
         store.submit(CommitToken(4), delete).unwrap();
         store.set_key_away(None);
-        store
-            .submit(CommitToken(5), vec![put(&row(1), b"a")])
-            .unwrap();
+        store.submit(CommitToken(5), vec![put(&row(1), b"a")]).unwrap();
         assert_eq!(completions(&mut store).len(), 3);
     }
 
@@ -401,9 +355,6 @@ mod tests {
         while store.submit(CommitToken(count), large.clone()).is_ok() {
             count += 1;
         }
-        assert_eq!(
-            count as usize,
-            limits::QUEUE_OCTETS_MAX / (7 * (limits::VALUE_LENGTH_MAX + 9))
-        );
+        assert_eq!(count as usize, limits::QUEUE_OCTETS_MAX / (7 * (limits::VALUE_LENGTH_MAX + 9)));
     }
 }

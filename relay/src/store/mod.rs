@@ -38,11 +38,7 @@ impl Row {
     /// The row of `table` that belongs to `owner` at `sort`.
     #[must_use]
     pub fn new(table: Table, owner: &[u8], sort: &[u8]) -> Self {
-        Self {
-            table,
-            owner: owner.into(),
-            sort: sort.into(),
-        }
+        Self { table, owner: owner.into(), sort: sort.into() }
     }
 
     /// The row of `table` that belongs to `owner` under `number`.

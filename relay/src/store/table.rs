@@ -90,10 +90,7 @@ impl Table {
     /// tuned for that).
     #[must_use]
     pub const fn is_spool(self) -> bool {
-        matches!(
-            self,
-            Self::Queue | Self::Dedupe | Self::Due | Self::Outbound | Self::Chunk
-        )
+        matches!(self, Self::Queue | Self::Dedupe | Self::Due | Self::Outbound | Self::Chunk)
     }
 }
 

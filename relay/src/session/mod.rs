@@ -1,0 +1,229 @@
+//! What the relay does for its domain: a deterministic state machine over lines and commits.
+//!
+//! [`Domain`] receives `(connection, octets, now)` and outcomes of commits, and answers with
+//! [`Effect`]s; it has no sockets, clock, threads or randomness of its own, so that a failing run
+//! can be replayed. One file per command family holds the policy of that family; a line's way is
+//! [`Domain::received`] → `dispatch` → family → [`Domain::commit`] → reply. A reply that promises
+//! something is written in the continuation of a commit, never before it. Limits: [`limits`].
+
+mod answer;
+mod connection;
+mod hello;
+pub mod limits;
+mod settings;
+
+use std::collections::HashMap;
+
+use protocol::{AddressBuf, Command, Line};
+
+pub use answer::Answer;
+pub use connection::{ConnectionId, Peer, State};
+pub use settings::Settings;
+
+use crate::clock::Now;
+use crate::event::Event;
+use crate::keys::{KeyError, SigningKeyName};
+use crate::store::{CommitToken, Operation, Outcome, Store};
+use connection::Connection;
+
+/// What the outside has to do for the state machine.
+#[derive(Debug)]
+pub enum Effect {
+    /// Close the connection once everything sent before is out.
+    Close(ConnectionId),
+    /// Count and, by its level, log what happened.
+    Event(Event),
+    /// Put these octets (whole lines) into the connection's outbox.
+    Send(ConnectionId, Vec<u8>),
+    /// Let a key of the token sign; the answer goes to [`Domain::signed`].
+    Sign(Ticket, SigningKeyName, Vec<u8>),
+}
+
+/// The name of work done outside, such as a signature; comes back with its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// What happens when a commit has an outcome.
+type AfterCommit = Box<dyn FnOnce(&mut Domain, Outcome, Now)>;
+/// What happens when the token has signed or refused to.
+type AfterSigning = Box<dyn FnOnce(&mut Domain, Result<Vec<u8>, KeyError>, Now)>;
+
+/// Everything one relay knows and does for its domain.
+pub struct Domain {
+    settings: Settings,
+    store: Box<dyn Store>,
+    connections: HashMap<ConnectionId, Connection>,
+    /// The connection of each device that has proven itself.
+    online: HashMap<AddressBuf, ConnectionId>,
+    commits: HashMap<CommitToken, AfterCommit>,
+    signatures: HashMap<Ticket, AfterSigning>,
+    last_token: u64,
+    last_ticket: u64,
+    random: Box<dyn FnMut(&mut [u8])>,
+    effects: Vec<Effect>,
+}
+
+impl Domain {
+    /// A domain over `store`. `random` fills a buffer with unpredictable octets.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        store: Box<dyn Store>,
+        random: Box<dyn FnMut(&mut [u8])>,
+    ) -> Self {
+        Self {
+            settings,
+            store,
+            connections: HashMap::new(),
+            online: HashMap::new(),
+            commits: HashMap::new(),
+            signatures: HashMap::new(),
+            last_token: 0,
+            last_ticket: 0,
+            random,
+            effects: Vec::new(),
+        }
+    }
+
+    /// A TLS connection is ready; greets it.
+    pub fn opened(&mut self, id: ConnectionId, peer: Peer, now: Now) {
+        self.connections.insert(id, Connection::new(peer, &self.settings, now));
+        let greeting = format!("220 :{} CIM/1 ready\r\n", self.settings.domain);
+        self.send(id, greeting.into_bytes());
+    }
+
+    /// Octets arrived, cut anywhere.
+    pub fn received(&mut self, id: ConnectionId, octets: &[u8], now: Now) {
+        // The buffer leaves the connection while its lines are handled, so that a line can
+        // borrow from it.
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.heard_at = now;
+        let mut lines = std::mem::take(&mut connection.lines);
+        lines.push(octets);
+        while let Some(line) = lines.next_line() {
+            match line.and_then(Line::parse) {
+                Ok(Line::Command(command)) => self.dispatch(id, &command, now),
+                Ok(Line::Reply(_)) => self.emit(Event::ReplyIgnored),
+                Err(error) => self.refuse_line(id, error),
+            }
+            if self.connections.get(&id).is_none_or(|connection| connection.is_closing) {
+                return;
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.lines = lines;
+        }
+    }
+
+    /// The connection is gone.
+    pub fn closed(&mut self, id: ConnectionId, _now: Now) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        if let Some(device) = connection.device {
+            if self.online.get(&device) == Some(&id) {
+                self.online.remove(&device);
+            }
+        }
+    }
+
+    /// The connection's outbox now holds `pending_octets`.
+    pub fn flushed(&mut self, id: ConnectionId, pending_octets: usize, _now: Now) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.outbox_octets = pending_octets;
+        }
+    }
+
+    /// Takes the outcomes that the store has ready and does what waited for them.
+    pub fn committed(&mut self, now: Now) {
+        let mut outcomes = Vec::new();
+        self.store.completions(&mut outcomes);
+        for (token, outcome) in outcomes {
+            if let Some(then) = self.commits.remove(&token) {
+                then(self, outcome, now);
+            }
+        }
+    }
+
+    /// The token answered what [`Effect::Sign`] asked.
+    pub fn signed(&mut self, ticket: Ticket, result: Result<Vec<u8>, KeyError>, now: Now) {
+        if let Some(then) = self.signatures.remove(&ticket) {
+            then(self, result, now);
+        }
+    }
+
+    /// What there is to do outside, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Sends a command to the file of its family.
+    fn dispatch(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) {
+        let answer = match command.code().number() {
+            10..=19 => self.hello(id, command, now),
+            _ => Answer::text(502, "unknown command"),
+        };
+        self.answer(id, command.parameter("H-ID"), answer);
+    }
+
+    /// Writes `answer` to the connection; [`Answer::Later`] writes nothing.
+    fn answer(&mut self, id: ConnectionId, hop_id: Option<&str>, answer: Answer) {
+        if let Some(lines) = answer.to_lines(hop_id) {
+            self.send(id, lines.into_bytes());
+        }
+    }
+
+    fn refuse_line(&mut self, id: ConnectionId, error: protocol::Error) {
+        self.emit(Event::LineRefused { code: error.reply_code() });
+        self.answer(id, None, Answer::text(error.reply_code(), error.text()));
+    }
+
+    /// Commits `operations` and goes on with `then` once the outcome is known.
+    fn commit(
+        &mut self,
+        operations: Vec<Operation>,
+        now: Now,
+        then: impl FnOnce(&mut Self, Outcome, Now) + 'static,
+    ) {
+        self.last_token += 1;
+        let token = CommitToken(self.last_token);
+        match self.store.submit(token, operations) {
+            Ok(()) => {
+                self.commits.insert(token, Box::new(then));
+            }
+            Err(error) => then(self, Outcome::Refused(error), now),
+        }
+    }
+
+    /// Has a key of the token sign `message` and goes on with `then`.
+    fn sign(
+        &mut self,
+        key: SigningKeyName,
+        message: Vec<u8>,
+        then: impl FnOnce(&mut Self, Result<Vec<u8>, KeyError>, Now) + 'static,
+    ) {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.signatures.insert(ticket, Box::new(then));
+        self.effects.push(Effect::Sign(ticket, key, message));
+    }
+
+    /// Puts whole lines into the outbox of a connection.
+    fn send(&mut self, id: ConnectionId, octets: Vec<u8>) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.outbox_octets += octets.len();
+            self.effects.push(Effect::Send(id, octets));
+        }
+    }
+
+    /// Says goodbye with `answer` and closes once it is out.
+    fn close(&mut self, id: ConnectionId, answer: Answer) {
+        self.answer(id, None, answer);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.is_closing = true;
+            self.effects.push(Effect::Close(id));
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.effects.push(Effect::Event(event));
+    }
+}

@@ -1,0 +1,39 @@
+//! What the domain's operator decides: the part of the configuration that sessions obey.
+
+use protocol::limits::LINE_OCTETS_MAX;
+
+/// Settings of a domain, validated.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The domain's name.
+    pub domain: String,
+    /// Octets of a line that this relay takes and offers, CRLF included.
+    pub line_octets_max: usize,
+    /// Octets of the largest file that may be offered.
+    pub file_octets_max: u64,
+    /// Suites that the domain allows, in the spelling of `SUITES=`.
+    pub suites: Vec<String>,
+}
+
+impl Settings {
+    /// Settings as the annotated default configuration has them.
+    #[must_use]
+    pub fn defaults(domain: &str) -> Self {
+        Self {
+            domain: domain.to_owned(),
+            line_octets_max: LINE_OCTETS_MAX,
+            file_octets_max: 2 << 30,
+            suites: vec!["M1".into(), "M2".into()],
+        }
+    }
+
+    /// The words of `CAP=` in the answer to 010 (SPEC.md §3).
+    pub(super) fn capabilities(&self) -> String {
+        format!(
+            "LINE:{},SIGNED,SUITES:{},FILES:{}",
+            self.line_octets_max,
+            self.suites.join(","),
+            self.file_octets_max
+        )
+    }
+}
