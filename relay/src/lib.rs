@@ -5,5 +5,8 @@
 pub mod clock;
 pub mod event;
 pub mod keys;
+pub mod limits;
+pub mod net;
+pub mod ring;
 pub mod session;
 pub mod store;

@@ -1,0 +1,47 @@
+//! The relay's named limits: every queue, buffer, loop and retry has its maximum here.
+//!
+//! Each says what happens at the limit. Relations between limits are `const` assertions below.
+
+use std::time::Duration;
+
+/// Entries of the submission queue; a full queue is submitted at once and refilled.
+pub const SUBMISSION_ENTRIES: u32 = 1_024;
+/// Entries of the completion queue; what overflows waits in the kernel and is counted.
+pub const COMPLETION_ENTRIES: u32 = 16_384;
+/// Buffers offered to the kernel for receiving; when none is left receives wait and are counted.
+pub const RECEIVE_BUFFERS: u16 = 256;
+/// Octets of one receive buffer.
+pub const RECEIVE_BUFFER_BYTES: u32 = 4_096;
+/// Free receive buffers under which arriving octets are copied out, so that slow readers of many
+/// connections cannot keep all buffers to themselves.
+pub const RECEIVE_BUFFERS_RESERVE: u16 = RECEIVE_BUFFERS / 2;
+/// Received pieces waiting per connection; at the limit the receive is cancelled until read.
+pub const RECEIVE_QUEUE_MAX: usize = 8;
+/// Slots of the registered file table; more connections are closed at once and counted.
+pub const FILES_MAX: u32 = 65_536;
+/// Accepted connections waiting for their owner; more are closed at once and counted.
+pub const ACCEPT_QUEUE_MAX: usize = 1_024;
+/// Connections the kernel may complete for us while the loop is busy.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+/// Pause of a listener after the system ran out of descriptors or memory.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Polls of tasks in one turn of the loop; the rest is polled after the next look at the ring.
+pub const TASK_POLLS_PER_TURN_MAX: usize = 4_096;
+/// Times a send is repeated after the kernel said "try again" without progress.
+pub const SEND_RETRIES_MAX: u8 = 16;
+/// Send buffers kept for the next send; more are freed.
+pub const SPARE_BUFFERS_MAX: usize = 64;
+/// Capacity above which a send buffer is freed instead of kept.
+pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1_024;
+/// Enters the kernel may refuse in a row (no memory) before the loop gives up.
+pub const ENTER_REFUSALS_MAX: usize = 1_000;
+/// Pause after a refused enter with nothing else to do.
+pub const ENTER_RETRY: Duration = Duration::from_millis(1);
+/// Turns the loop waits, at the end of its life, for operations it has cancelled.
+pub const DRAIN_TURNS_MAX: usize = 1_000;
+/// Wait of one such turn.
+pub const DRAIN_WAIT: Duration = Duration::from_millis(10);
+
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
+const _: () = assert!(RECEIVE_BUFFERS_RESERVE < RECEIVE_BUFFERS);
+const _: () = assert!(COMPLETION_ENTRIES >= 2 * SUBMISSION_ENTRIES);
