@@ -1,1 +1,11 @@
-//! x
+//! The CIM/1 client: what a person's device knows, and the engine that talks for it.
+//!
+//! Sans-I/O: lines, time and random octets come in, lines and events go out; sockets and the
+//! terminal belong to the program. The protocol's text is `SPEC.md`; section numbers refer to it.
+
+pub mod chain;
+pub mod limits;
+pub mod mime;
+pub mod random;
+pub mod secret;
+pub mod suite;
