@@ -3,6 +3,7 @@
 //! Lower layers never import higher ones. ARCHITECTURE.md §2 lists them.
 
 pub mod clock;
+pub mod config;
 pub mod event;
 pub mod keys;
 pub mod limits;

@@ -1,0 +1,58 @@
+//! The configuration as people get it wrong.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Configuration, String> {
+    Configuration::parse(Path::new("relay.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_annotated_file_shows_the_defaults() {
+    let annotated = parse(ANNOTATED).unwrap();
+    let defaults = parse("domain = \"example.org\"").unwrap();
+    assert_eq!(format!("{annotated:#?}"), format!("{defaults:#?}"));
+}
+
+#[test]
+fn the_annotated_file_shows_every_key() {
+    let keys = |text: &str| -> usize { text.lines().filter(|l| l.contains(" = ")).count() };
+    let shown = ANNOTATED.lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n");
+    let source = include_str!("mod.rs");
+    let public = source.matches("\n    pub ").count() - source.matches("\n    pub fn ").count();
+    let sections = shown.matches("\n[").count();
+    assert_eq!(keys(&shown), public - sections);
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    for (text, nearest) in [
+        ("domian = \"a\"", "`domain`"),
+        ("domain = \"a\"\n[limits]\nconections = 1", "`connections`"),
+        ("domain = \"a\"\n[log]\nlevel = \"inof\"", "`info`"),
+    ] {
+        let message = parse(text).unwrap_err();
+        assert!(message.contains(&format!("did you mean {nearest}")), "{message}");
+    }
+}
+
+#[test]
+fn refused_with_a_remedy() {
+    for (text, part) in [
+        ("", "missing field `domain`"),
+        ("domain = \"Example.org\"", "lower case"),
+        ("domain = \"a\"\n[listen]\nmonitor = \"0.0.0.0:1\"", "loopback"),
+        ("domain = \"a\"\n[listen]\nclients = \"localhost\"", "socket address"),
+        ("domain = \"a\"\n[store]\nreserve = 5", "string"),
+        ("domain = \"a\"\n[store]\nreserve = \"5\"", "64 MiB"),
+        ("domain = \"a\"\n[limits]\nline = \"8191 B\"", "8 KiB"),
+        ("domain = \"a\"\n[limits]\nline = \"65537 B\"", "64 KiB"),
+        ("domain = \"a\"\n[limits]\noutbox = \"100 KiB\"", "two lines"),
+        ("domain = \"a\"\n[limits]\nidle = \"0s\"", "must not be 0"),
+        ("domain = \"a\"\n[policy]\nsuites = [\"M9\"]", "`M9` is not a suite"),
+        ("domain = \"a\"\n[policy]\nsuites = []", "at least one"),
+        ("domain = \"a\"\n[policy]\npassword_score = 5", "from 0 to 4"),
+    ] {
+        let message = parse(text).unwrap_err();
+        assert!(message.contains(part), "{text:?}: {message}");
+    }
+}
