@@ -59,35 +59,15 @@ pub struct Job<'a> {
 
 /// What a job does; the result stands beside it in [`Job`].
 pub(crate) enum Work<'a> {
-    Cbc {
-        key: KeyIv<'a>,
-        buffer: &'a mut [u8],
-    },
-    Ctr {
-        key: KeyIv<'a>,
-        buffer: &'a mut [u8],
-    },
-    Gcm {
-        key: AesKey<'a>,
-        nonce: &'a [u8; 12],
-        aad: &'a [u8],
-        buffer: &'a mut [u8],
-        tag: [u8; 16],
-    },
-    Legacy {
-        key: LegacyKey<'a>,
-        aad: &'a [u8],
-        body: &'a mut Vec<u8>,
-    },
+    Cbc { key: KeyIv<'a>, buffer: &'a mut [u8] },
+    Ctr { key: KeyIv<'a>, buffer: &'a mut [u8] },
+    Gcm { key: AesKey<'a>, nonce: &'a [u8; 12], aad: &'a [u8], buffer: &'a mut [u8], tag: [u8; 16] },
+    Legacy { key: LegacyKey<'a>, aad: &'a [u8], body: &'a mut Vec<u8> },
 }
 
 impl<'a> Job<'a> {
     fn new(direction: Direction, work: Work<'a>) -> Self {
-        Self {
-            work,
-            direction,
-            result: Err(Error::NotRun),
-        }
+        Self { work, direction, result: Err(Error::NotRun) }
     }
 
     /// Encrypts `buffer` in place with AES-GCM; [`Job::tag`] gives the tag afterwards.
@@ -98,13 +78,7 @@ impl<'a> Job<'a> {
         aad: &'a [u8],
         buffer: &'a mut [u8],
     ) -> Self {
-        let work = Work::Gcm {
-            key,
-            nonce,
-            aad,
-            buffer,
-            tag: [0; 16],
-        };
+        let work = Work::Gcm { key, nonce, aad, buffer, tag: [0; 16] };
         Self::new(Direction::Seal, work)
     }
 
@@ -117,13 +91,7 @@ impl<'a> Job<'a> {
         buffer: &'a mut [u8],
         tag: &[u8; 16],
     ) -> Self {
-        let work = Work::Gcm {
-            key,
-            nonce,
-            aad,
-            buffer,
-            tag: *tag,
-        };
+        let work = Work::Gcm { key, nonce, aad, buffer, tag: *tag };
         Self::new(Direction::Open, work)
     }
 
@@ -178,10 +146,7 @@ impl core::fmt::Debug for Job<'_> {
 
 /// Runs every job that has not run yet; the order of completion is not defined.
 pub fn run(jobs: &mut [Job<'_>]) {
-    for job in jobs
-        .iter_mut()
-        .filter(|job| job.result == Err(Error::NotRun))
-    {
+    for job in jobs.iter_mut().filter(|job| job.result == Err(Error::NotRun)) {
         job.result = single(job);
     }
 }
@@ -192,13 +157,7 @@ fn single(job: &mut Job<'_>) -> Result<(), Error> {
     match &mut job.work {
         Work::Cbc { key, buffer } => cbc(direction, *key, buffer),
         Work::Ctr { key, buffer } => ctr(*key, buffer),
-        Work::Gcm {
-            key,
-            nonce,
-            aad,
-            buffer,
-            tag,
-        } => {
+        Work::Gcm { key, nonce, aad, buffer, tag } => {
             gcm::check_lengths(aad.len(), buffer.len())?;
             let choice = capability::selected().aes;
             let key = match key {
@@ -256,11 +215,7 @@ fn check_ctr_64(iv: &[u8; 8], len: usize) -> Result<u64, Error> {
 }
 
 fn check_budget(len: usize) -> Result<(), Error> {
-    if (len as u64).div_ceil(8) > limits::BLOCKS_64_MAX {
-        Err(Error::Budget)
-    } else {
-        Ok(())
-    }
+    if (len as u64).div_ceil(8) > limits::BLOCKS_64_MAX { Err(Error::Budget) } else { Ok(()) }
 }
 
 fn cbc(direction: Direction, key: KeyIv<'_>, buffer: &mut [u8]) -> Result<(), Error> {

@@ -36,9 +36,7 @@ impl Aes128Cbc {
     /// Expands `key` on the best backend of this processor.
     #[must_use]
     pub fn new(key: &[u8; 16]) -> Self {
-        Self {
-            cipher: Aes::new_128(capability::selected().aes, key),
-        }
+        Self { cipher: Aes::new_128(capability::selected().aes, key) }
     }
 
     /// Expands `key` on a chosen backend, for tests and measurements.
@@ -46,9 +44,7 @@ impl Aes128Cbc {
     /// # Errors
     /// [`Error::Unavailable`] if the processor lacks it or a mask hides it.
     pub fn with_backend(key: &[u8; 16], backend: Backend) -> Result<Self, Error> {
-        Ok(Self {
-            cipher: Aes::new_128(capability::aes(backend)?, key),
-        })
+        Ok(Self { cipher: Aes::new_128(capability::aes(backend)?, key) })
     }
 
     fn charge(&self, _len: usize) -> Result<(), Error> {
@@ -60,9 +56,7 @@ impl Aes256Cbc {
     /// Expands `key` on the best backend of this processor.
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
-        Self {
-            cipher: Aes::new_256(capability::selected().aes, key),
-        }
+        Self { cipher: Aes::new_256(capability::selected().aes, key) }
     }
 
     /// Expands `key` on a chosen backend, for tests and measurements.
@@ -70,9 +64,7 @@ impl Aes256Cbc {
     /// # Errors
     /// [`Error::Unavailable`] if the processor lacks it or a mask hides it.
     pub fn with_backend(key: &[u8; 32], backend: Backend) -> Result<Self, Error> {
-        Ok(Self {
-            cipher: Aes::new_256(capability::aes(backend)?, key),
-        })
+        Ok(Self { cipher: Aes::new_256(capability::aes(backend)?, key) })
     }
 
     fn charge(&self, _len: usize) -> Result<(), Error> {
@@ -85,10 +77,7 @@ impl TripleDesCbc {
     #[must_use]
     pub fn new(key: &[u8; 24]) -> Self {
         let cipher = des::TripleDes::new(capability::selected().triple_des, key);
-        Self {
-            cipher,
-            budget: Budget::new(limits::BLOCKS_64_MAX),
-        }
+        Self { cipher, budget: Budget::new(limits::BLOCKS_64_MAX) }
     }
 
     /// Expands `key` on a chosen backend, for tests and measurements.
@@ -97,10 +86,7 @@ impl TripleDesCbc {
     /// [`Error::Unavailable`] if the processor lacks it or a mask hides it.
     pub fn with_backend(key: &[u8; 24], backend: Backend) -> Result<Self, Error> {
         let cipher = des::TripleDes::new(capability::triple_des(backend)?, key);
-        Ok(Self {
-            cipher,
-            budget: Budget::new(limits::BLOCKS_64_MAX),
-        })
+        Ok(Self { cipher, budget: Budget::new(limits::BLOCKS_64_MAX) })
     }
 
     /// Replaces the budget of this key by `blocks` blocks still to be encrypted; see
@@ -123,10 +109,7 @@ impl BlowfishCbc {
     /// [`Error::KeyLength`] unless `key` has 4 to 56 octets.
     pub fn new(key: &[u8]) -> Result<Self, Error> {
         let cipher = blowfish::Blowfish::new(capability::selected().blowfish, key)?;
-        Ok(Self {
-            cipher,
-            budget: Budget::new(limits::BLOCKS_64_MAX),
-        })
+        Ok(Self { cipher, budget: Budget::new(limits::BLOCKS_64_MAX) })
     }
 
     /// As [`Self::new`] on a chosen backend, for tests and measurements.
@@ -135,10 +118,7 @@ impl BlowfishCbc {
     /// [`Error::KeyLength`] as for `new`; [`Error::Unavailable`] if the backend is not there.
     pub fn with_backend(key: &[u8], backend: Backend) -> Result<Self, Error> {
         let cipher = blowfish::Blowfish::new(capability::blowfish(backend)?, key)?;
-        Ok(Self {
-            cipher,
-            budget: Budget::new(limits::BLOCKS_64_MAX),
-        })
+        Ok(Self { cipher, budget: Budget::new(limits::BLOCKS_64_MAX) })
     }
 
     /// Replaces the budget of this key by `blocks` blocks still to be encrypted; see

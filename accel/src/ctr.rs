@@ -85,10 +85,7 @@ impl TripleDesCtr {
     #[must_use]
     pub fn new(key: &[u8; 24]) -> Self {
         let cipher = des::TripleDes::new(capability::selected().triple_des, key);
-        Self {
-            cipher,
-            budget: Budget::new(limits::BLOCKS_64_MAX),
-        }
+        Self { cipher, budget: Budget::new(limits::BLOCKS_64_MAX) }
     }
 
     /// Expands `key` on a chosen backend, for tests and measurements.
@@ -97,10 +94,7 @@ impl TripleDesCtr {
     /// [`Error::Unavailable`] if the processor lacks it or a mask hides it.
     pub fn with_backend(key: &[u8; 24], backend: Backend) -> Result<Self, Error> {
         let cipher = des::TripleDes::new(capability::triple_des(backend)?, key);
-        Ok(Self {
-            cipher,
-            budget: Budget::new(limits::BLOCKS_64_MAX),
-        })
+        Ok(Self { cipher, budget: Budget::new(limits::BLOCKS_64_MAX) })
     }
 }
 
@@ -111,10 +105,7 @@ impl BlowfishCtr {
     /// [`Error::KeyLength`] unless `key` has 4 to 56 octets.
     pub fn new(key: &[u8]) -> Result<Self, Error> {
         let cipher = blowfish::Blowfish::new(capability::selected().blowfish, key)?;
-        Ok(Self {
-            cipher,
-            budget: Budget::new(limits::BLOCKS_64_MAX),
-        })
+        Ok(Self { cipher, budget: Budget::new(limits::BLOCKS_64_MAX) })
     }
 
     /// As [`Self::new`] on a chosen backend, for tests and measurements.
@@ -123,10 +114,7 @@ impl BlowfishCtr {
     /// [`Error::KeyLength`] as for `new`; [`Error::Unavailable`] if the backend is not there.
     pub fn with_backend(key: &[u8], backend: Backend) -> Result<Self, Error> {
         let cipher = blowfish::Blowfish::new(capability::blowfish(backend)?, key)?;
-        Ok(Self {
-            cipher,
-            budget: Budget::new(limits::BLOCKS_64_MAX),
-        })
+        Ok(Self { cipher, budget: Budget::new(limits::BLOCKS_64_MAX) })
     }
 }
 
@@ -186,19 +174,13 @@ ctr_64!(BlowfishCtr);
 /// Refuses a text whose last block would need a counter above `u128::MAX`.
 pub(crate) fn check_counter(counter: u128, len: usize) -> Result<(), Error> {
     let steps = (len as u128).div_ceil(16).saturating_sub(1);
-    counter
-        .checked_add(steps)
-        .map(|_| ())
-        .ok_or(Error::CounterExhausted)
+    counter.checked_add(steps).map(|_| ()).ok_or(Error::CounterExhausted)
 }
 
 /// Refuses a text whose last block would need a counter above `u64::MAX`.
 pub(crate) fn check_counter_64(counter: u64, len: usize) -> Result<(), Error> {
     let steps = (len as u64).div_ceil(8).saturating_sub(1);
-    counter
-        .checked_add(steps)
-        .map(|_| ())
-        .ok_or(Error::CounterExhausted)
+    counter.checked_add(steps).map(|_| ()).ok_or(Error::CounterExhausted)
 }
 
 #[cfg(test)]
@@ -216,24 +198,14 @@ mod tests {
             (0, 1 << 30, true),
         ];
         for (counter, len, good) in rows {
-            assert_eq!(
-                check_counter_64(counter, len).is_ok(),
-                good,
-                "{counter} {len}"
-            );
+            assert_eq!(check_counter_64(counter, len).is_ok(), good, "{counter} {len}");
         }
         assert!(check_counter(u128::MAX, 16).is_ok());
         assert_eq!(check_counter(u128::MAX, 17), Err(Error::CounterExhausted));
         let key = Aes128Ctr::new(&[1; 16]);
         let mut text = [9u8; 17];
-        assert_eq!(
-            key.apply_at(&[255; 16], 1, &mut text),
-            Err(Error::CounterExhausted)
-        );
-        assert_eq!(
-            key.apply(&[255; 16], &mut text),
-            Err(Error::CounterExhausted)
-        );
+        assert_eq!(key.apply_at(&[255; 16], 1, &mut text), Err(Error::CounterExhausted));
+        assert_eq!(key.apply(&[255; 16], &mut text), Err(Error::CounterExhausted));
         assert_eq!(text, [9; 17]);
     }
 

@@ -135,14 +135,10 @@ mod tests {
                 .unwrap();
         let mut text = plain.clone();
         let half: [u8; 16] = key[..16].try_into().unwrap();
-        let tag = Aes128Gcm::new(&half)
-            .seal_in_place(&nonce, &aad, &mut text)
-            .unwrap();
+        let tag = Aes128Gcm::new(&half).seal_in_place(&nonce, &aad, &mut text).unwrap();
         assert_eq!(tag.to_vec(), unhex("5bc94fbc3221a5db94fae95ae7121a47"));
         let mut text = plain;
-        let tag = Aes256Gcm::new(&key)
-            .seal_in_place(&nonce, &aad, &mut text)
-            .unwrap();
+        let tag = Aes256Gcm::new(&key).seal_in_place(&nonce, &aad, &mut text).unwrap();
         assert_eq!(tag.to_vec(), unhex("76fc6ece0f4e1768cddf8853bb2d551b"));
         assert_eq!(
             text,

@@ -43,11 +43,7 @@ impl L1 {
     pub fn new(key: &[u8; Self::KEY_LEN]) -> Self {
         let (cipher_key, mac_key, iv) = split_l1(key);
         let cipher = TripleDes::new(capability::selected().triple_des, cipher_key);
-        Self {
-            cipher,
-            mac_key: Zeroizing::new(*mac_key),
-            iv: Zeroizing::new(*iv),
-        }
+        Self { cipher, mac_key: Zeroizing::new(*mac_key), iv: Zeroizing::new(*iv) }
     }
 }
 
@@ -62,11 +58,7 @@ impl L2 {
     pub fn new(key: &[u8; Self::KEY_LEN]) -> Result<Self, Error> {
         let (cipher_key, mac_key, iv) = split_l2(key);
         let cipher = Blowfish::new(capability::selected().blowfish, cipher_key)?;
-        Ok(Self {
-            cipher,
-            mac_key: Zeroizing::new(*mac_key),
-            iv: Zeroizing::new(*iv),
-        })
+        Ok(Self { cipher, mac_key: Zeroizing::new(*mac_key), iv: Zeroizing::new(*iv) })
     }
 }
 
@@ -151,21 +143,14 @@ pub(crate) fn split_l2(key: &[u8; L2::KEY_LEN]) -> (&[u8; 16], &[u8; MAC_KEY_LEN
     split(key)
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "LEN = CIPHER + 32 + 8, asserted when compiled"
-)]
+#[expect(clippy::expect_used, reason = "LEN = CIPHER + 32 + 8, asserted when compiled")]
 fn split<const LEN: usize, const CIPHER: usize>(
     key: &[u8; LEN],
 ) -> (&[u8; CIPHER], &[u8; MAC_KEY_LEN], &[u8; 8]) {
     const { assert!(LEN == CIPHER + MAC_KEY_LEN + 8) }
     let (cipher_key, rest) = key.split_first_chunk().expect("LEN >= CIPHER");
     let (mac_key, iv) = rest.split_first_chunk().expect("LEN - CIPHER >= 32");
-    (
-        cipher_key,
-        mac_key,
-        iv.first_chunk().expect("LEN - CIPHER - 32 = 8"),
-    )
+    (cipher_key, mac_key, iv.first_chunk().expect("LEN - CIPHER - 32 = 8"))
 }
 
 /// Octets of the body that seals `plaintext_len` octets.
@@ -206,11 +191,7 @@ pub(crate) fn check_tag(
     theirs: &[u8; TAG_LEN],
 ) -> Result<(), Error> {
     let ours = tag(key, aad, ciphertext)?;
-    if bool::from(ours.ct_eq(theirs)) {
-        Ok(())
-    } else {
-        Err(Error::Authentication)
-    }
+    if bool::from(ours.ct_eq(theirs)) { Ok(()) } else { Err(Error::Authentication) }
 }
 
 #[cfg(test)]

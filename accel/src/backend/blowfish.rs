@@ -4,6 +4,7 @@
 //! Source: B. Schneier, "Description of a New Variable-Length Key, 64-Bit Block Cipher", 1993.
 
 use super::soft::{self, Key as _};
+use crate::capability::Mask;
 use crate::{Backend, Error};
 
 /// The Blowfish implementation to use.
@@ -17,6 +18,11 @@ impl Choice {
         match self {
             Self::Soft => Backend::Soft,
         }
+    }
+
+    /// Every implementation that can run here, best first.
+    pub(crate) fn all(_mask: &Mask) -> Vec<Self> {
+        vec![Self::Soft]
     }
 }
 

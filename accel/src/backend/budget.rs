@@ -22,9 +22,7 @@ impl Budget {
         let blocks = (len as u64).div_ceil(8);
         // Relaxed: the counter orders nothing but itself.
         self.0
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(blocks)
-            })
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(blocks))
             .map(|_| ())
             .map_err(|_| Error::Budget)
     }

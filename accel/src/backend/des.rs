@@ -4,6 +4,7 @@
 
 use super::soft;
 use crate::Backend;
+use crate::capability::Mask;
 
 /// The 3DES implementation to use, with the proof that it can run.
 #[derive(Clone, Copy)]
@@ -16,6 +17,11 @@ impl Choice {
         match self {
             Self::Soft => Backend::Soft,
         }
+    }
+
+    /// Every implementation that can run here, best first.
+    pub(crate) fn all(_mask: &Mask) -> Vec<Self> {
+        vec![Self::Soft]
     }
 }
 

@@ -9,3 +9,5 @@ pub(crate) mod blowfish;
 pub(crate) mod budget;
 pub(crate) mod des;
 mod soft;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86_64;

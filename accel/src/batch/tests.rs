@@ -14,11 +14,7 @@ fn a_wrong_tag_fails_its_own_job_only() {
     let plain: Vec<Vec<u8>> = (0..40).map(|i| octets.vec(i * 13)).collect();
     let mut texts = plain.clone();
     let tags: Vec<[u8; 16]> = (0..40)
-        .map(|i| {
-            Aes256Gcm::new(&keys[i])
-                .seal_in_place(&nonces[i], b"x", &mut texts[i])
-                .unwrap()
-        })
+        .map(|i| Aes256Gcm::new(&keys[i]).seal_in_place(&nonces[i], b"x", &mut texts[i]).unwrap())
         .map(|tag| tag)
         .collect();
     let mut wrong = tags.clone();
@@ -59,31 +55,11 @@ impl Case {
     fn new(octets: &mut Octets, kind: usize, len: usize) -> Self {
         let whole = len / 16 * 16;
         let len = if matches!(kind, 3..=6) { whole } else { len };
-        let key_len = [
-            16,
-            32,
-            16,
-            32,
-            24,
-            24,
-            4 + len % 53,
-            24,
-            4 + len % 53,
-            64,
-            56,
-        ][kind];
+        let key_len = [16, 32, 16, 32, 24, 24, 4 + len % 53, 24, 4 + len % 53, 64, 56][kind];
         let (key, iv) = (octets.vec(key_len), octets.array::<16>());
         let aad_len = octets.below(40);
         let (aad, text) = (octets.vec(aad_len), octets.vec(len));
-        let mut case = Self {
-            kind,
-            key,
-            iv,
-            aad,
-            expected: text.clone(),
-            text,
-            tag: [0; 16],
-        };
+        let mut case = Self { kind, key, iv, aad, expected: text.clone(), text, tag: [0; 16] };
         case.alone();
         case
     }
@@ -102,39 +78,16 @@ impl Case {
                 let key = Aes256Gcm::new(key.try_into().unwrap());
                 self.tag = key.seal_in_place(nonce, &self.aad, text).unwrap();
             }
-            2 => Aes128Ctr::new(key.try_into().unwrap())
-                .apply(&self.iv, text)
-                .unwrap(),
-            3 => drop(
-                Aes256Cbc::new(key.try_into().unwrap())
-                    .encrypt(&self.iv, text)
-                    .unwrap(),
-            ),
-            4 => drop(
-                TripleDesCbc::new(key.try_into().unwrap())
-                    .encrypt(iv8, text)
-                    .unwrap(),
-            ),
-            5 => drop(
-                TripleDesCbc::new(key.try_into().unwrap())
-                    .decrypt(iv8, text)
-                    .unwrap(),
-            ),
+            2 => Aes128Ctr::new(key.try_into().unwrap()).apply(&self.iv, text).unwrap(),
+            3 => drop(Aes256Cbc::new(key.try_into().unwrap()).encrypt(&self.iv, text).unwrap()),
+            4 => drop(TripleDesCbc::new(key.try_into().unwrap()).encrypt(iv8, text).unwrap()),
+            5 => drop(TripleDesCbc::new(key.try_into().unwrap()).decrypt(iv8, text).unwrap()),
             6 => drop(BlowfishCbc::new(key).unwrap().decrypt(iv8, text).unwrap()),
-            7 => TripleDesCtr::new(key.try_into().unwrap())
-                .apply(iv8, text)
-                .unwrap(),
+            7 => TripleDesCtr::new(key.try_into().unwrap()).apply(iv8, text).unwrap(),
             8 => BlowfishCtr::new(key).unwrap().apply(iv8, text).unwrap(),
-            9 => {
-                *text = L1::new(key.try_into().unwrap())
-                    .seal(&self.aad, text)
-                    .unwrap()
-            }
+            9 => *text = L1::new(key.try_into().unwrap()).seal(&self.aad, text).unwrap(),
             _ => {
-                *text = L2::new(key.try_into().unwrap())
-                    .unwrap()
-                    .seal(&self.aad, text)
-                    .unwrap();
+                *text = L2::new(key.try_into().unwrap()).unwrap().seal(&self.aad, text).unwrap();
             }
         }
     }
@@ -146,32 +99,15 @@ impl Case {
         let text = &mut self.text;
         let seal = Direction::Seal;
         match self.kind {
-            0 => Job::gcm_seal(
-                AesKey::Aes128(key.try_into().unwrap()),
-                nonce,
-                &self.aad,
-                text,
-            ),
-            1 => Job::gcm_seal(
-                AesKey::Aes256(key.try_into().unwrap()),
-                nonce,
-                &self.aad,
-                text,
-            ),
-            2 => Job::ctr(
-                KeyIv::Aes(AesKey::Aes128(key.try_into().unwrap()), &self.iv),
-                text,
-            ),
+            0 => Job::gcm_seal(AesKey::Aes128(key.try_into().unwrap()), nonce, &self.aad, text),
+            1 => Job::gcm_seal(AesKey::Aes256(key.try_into().unwrap()), nonce, &self.aad, text),
+            2 => Job::ctr(KeyIv::Aes(AesKey::Aes128(key.try_into().unwrap()), &self.iv), text),
             3 => {
                 let key = AesKey::Aes256(key.try_into().unwrap());
                 Job::cbc(seal, KeyIv::Aes(key, &self.iv), text)
             }
             4 => Job::cbc(seal, KeyIv::TripleDes(key.try_into().unwrap(), iv8), text),
-            5 => Job::cbc(
-                Direction::Open,
-                KeyIv::TripleDes(key.try_into().unwrap(), iv8),
-                text,
-            ),
+            5 => Job::cbc(Direction::Open, KeyIv::TripleDes(key.try_into().unwrap(), iv8), text),
             6 => Job::cbc(Direction::Open, KeyIv::Blowfish(key, iv8), text),
             7 => Job::ctr(KeyIv::TripleDes(key.try_into().unwrap(), iv8), text),
             8 => Job::ctr(KeyIv::Blowfish(key, iv8), text),
@@ -221,12 +157,7 @@ fn compare(cases: &mut [Case]) {
     for (case, (result, tag)) in cases.iter().zip(outcome) {
         assert_eq!(result, Ok(()), "kind {}", case.kind);
         assert_eq!(case.text, case.expected, "kind {}", case.kind);
-        assert_eq!(
-            tag,
-            (case.kind < 2).then_some(case.tag),
-            "kind {}",
-            case.kind
-        );
+        assert_eq!(tag, (case.kind < 2).then_some(case.tag), "kind {}", case.kind);
     }
 }
 
@@ -238,11 +169,7 @@ fn refusals_leave_the_buffer_alone() {
     let mut long = vec![6u8; limits::LEGACY_TEXT_MAX + 1];
     let mut text = [7u8; 8];
     let mut jobs = [
-        Job::cbc(
-            Direction::Seal,
-            KeyIv::TripleDes(&[1; 24], &[2; 8]),
-            &mut odd,
-        ),
+        Job::cbc(Direction::Seal, KeyIv::TripleDes(&[1; 24], &[2; 8]), &mut odd),
         Job::ctr(KeyIv::TripleDes(&[1; 24], &[255; 8]), &mut wrap),
         Job::legacy_open(LegacyKey::L1(&[1; 64]), b"", &mut short),
         Job::legacy_seal(LegacyKey::L1(&[1; 64]), b"", &mut long),

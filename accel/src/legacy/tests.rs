@@ -100,11 +100,7 @@ fn every_altered_bit_fails_to_open() {
     for bit in 0..body.len() * 8 {
         let mut altered = body.clone();
         altered[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(
-            l1().open(b"aad", &altered),
-            Err(Error::Authentication),
-            "{bit}"
-        );
+        assert_eq!(l1().open(b"aad", &altered), Err(Error::Authentication), "{bit}");
     }
     assert_eq!(l1().open(b"aae", &body), Err(Error::Authentication));
 }
@@ -112,16 +108,8 @@ fn every_altered_bit_fails_to_open() {
 #[test]
 fn what_can_not_be_a_body_is_malformed() {
     for len in [0, 1, 31, 32, 33, 39, 41, 47] {
-        assert_eq!(
-            l1().open(b"", &vec![0; len]),
-            Err(Error::Malformed),
-            "{len}"
-        );
-        assert_eq!(
-            l2().open(b"", &vec![0; len]),
-            Err(Error::Malformed),
-            "{len}"
-        );
+        assert_eq!(l1().open(b"", &vec![0; len]), Err(Error::Malformed), "{len}");
+        assert_eq!(l2().open(b"", &vec![0; len]), Err(Error::Malformed), "{len}");
     }
 }
 
@@ -132,10 +120,7 @@ fn the_volume_of_a_key_is_bounded() {
     let body = l2().seal(b"", &text[..limits::LEGACY_TEXT_MAX]).unwrap();
     assert_eq!(body.len(), limits::LEGACY_TEXT_MAX + BLOCK_LEN + TAG_LEN);
     assert!(l2().open(b"", &body).is_ok());
-    assert_eq!(
-        l2().open(b"", &vec![0; body.len() + BLOCK_LEN]),
-        Err(Error::TooLong)
-    );
+    assert_eq!(l2().open(b"", &vec![0; body.len() + BLOCK_LEN]), Err(Error::TooLong));
 }
 
 #[test]
