@@ -214,7 +214,7 @@ impl fmt::Debug for AddressBuf {
     }
 }
 
-fn is_device(text: &str) -> bool {
+pub(crate) fn is_device(text: &str) -> bool {
     (1..=DEVICE_OCTETS_MAX).contains(&text.len())
         && text.bytes().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit())
 }

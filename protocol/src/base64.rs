@@ -27,6 +27,13 @@ pub fn encode_into(octets: &[u8], text: &mut String) {
     ENGINE.encode_string(octets, text);
 }
 
+/// Writes the unpadded base64 of `octets` to `text`, which has exactly the length it needs.
+pub(crate) fn encode_array(octets: &[u8], text: &mut [u8]) {
+    // The callers' lengths are constants that fit; see `identifier`.
+    let written = ENGINE.encode_slice(octets, text);
+    debug_assert!(written.is_ok());
+}
+
 /// The octets that `text` stands for.
 ///
 /// # Errors

@@ -8,7 +8,8 @@ use crate::canonical;
 use crate::code::Code;
 use crate::error::{Error, Malformed};
 use crate::line::check_octets;
-use crate::parameter::{COMMAND_VALUE_OCTETS_MAX, Parameter, Parameters};
+use crate::parameter::{COMMAND_VALUE_OCTETS_MAX, Parameter, Parameters, WireValue};
+use crate::signature::{PublicKey, SignatureError};
 
 /// A command that follows the grammar; nothing else about it is known to be true.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +105,6 @@ impl<'a> Command<'a> {
     }
 
     /// Starts writing a command.
-    #[must_use]
     pub fn builder(code: Code) -> CommandBuilder {
         CommandBuilder { text: code.to_string() }
     }
@@ -170,6 +170,22 @@ impl<'a> Command<'a> {
         self.signature.map(|text| base64::decode(text).unwrap_or_default()).unwrap_or_default()
     }
 
+    /// The value of a parameter read as a `T`, if present.
+    ///
+    /// # Errors
+    /// [`Error::BadParameter`].
+    pub fn read<T: WireValue<'a>>(&self, name: &'static str) -> Result<Option<T>, Error> {
+        self.parameters.read(name)
+    }
+
+    /// The value of a parameter read as a `T`, which must be present.
+    ///
+    /// # Errors
+    /// [`Error::MissingParameter`] or [`Error::BadParameter`].
+    pub fn need<T: WireValue<'a>>(&self, name: &'static str) -> Result<T, Error> {
+        self.parameters.need(name)
+    }
+
     /// What the AEAD of a sealed line binds (SPEC.md §4).
     #[must_use]
     pub fn aad(&self) -> Vec<u8> {
@@ -182,6 +198,17 @@ impl<'a> Command<'a> {
         let mut octets = canonical::canonical("CIM1-SIG", self, &[]);
         canonical::push_lp(&mut octets, &self.body());
         octets
+    }
+
+    /// Checks the signature of the line with `key` (SPEC.md §4).
+    ///
+    /// # Errors
+    /// [`SignatureError::Signature`], also if there is none.
+    pub fn verify(&self, key: &PublicKey) -> Result<(), SignatureError> {
+        if self.signature.is_none() {
+            return Err(SignatureError::Signature);
+        }
+        key.verify(&self.tbs(), &self.signature())
     }
 
     /// `SHA-256(TBS ‖ lp(signature))`: the name of a record, and what tells a repeat from a

@@ -5,6 +5,7 @@
 use core::fmt;
 
 use crate::code::Code;
+use crate::signature::SignatureError;
 
 /// Why octets are not a line of CIM/1 (SPEC.md §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,44 @@ pub enum Error {
     BadSlot,
     /// TO or FROM is absent, or has a device where none may be, or lacks one.
     BadAddress,
+    /// A command that this state of the link, or this side of it, does not take.
+    Order,
+    /// A command that needs the proof of 012 first.
+    LogInFirst,
+    /// FROM is not what the link has proven.
+    NotYours,
+    /// A signed line whose form is good but which does not hold.
+    Statement(StatementError),
+}
+
+/// Why a signed line (record, revocation, prekeys, policy …) is refused (SPEC.md §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StatementError {
+    /// It speaks for another account.
+    Account,
+    /// The TLVs are cut, missing, given twice or do not fit each other.
+    Body,
+    /// It is no longer valid.
+    Expired,
+    /// A key in it is malformed or weak.
+    Key,
+    /// PREV does not name the record held.
+    Previous,
+    /// It changes REC and the old recovery key does not sign for it.
+    Recovery,
+    /// It changes the identity key and the old one does not sign for it.
+    Rotation,
+    /// The signature does not hold.
+    Signature,
+    /// Our own signer refused.
+    Signer,
+    /// The device that should have signed is not in the record.
+    UnknownDevice,
+    /// NB, NA or TS are not in order or too far apart.
+    Validity,
+    /// VER is not above what is held.
+    Version,
 }
 
 impl Error {
@@ -82,6 +121,10 @@ impl Error {
                 | Malformed::ValueTooLong,
             ) => 501,
             Self::BadSlot | Self::Malformed(_) => 500,
+            Self::Order => 503,
+            Self::LogInFirst => 530,
+            Self::NotYours => 521,
+            Self::Statement(what) => what.reply_code(),
         }
     }
 
@@ -96,6 +139,44 @@ impl Error {
             Self::BadSlot => "body or signature missing or not allowed here",
             Self::BadAddress => "TO or FROM missing or not allowed here",
             Self::Malformed(what) => what.text(),
+            Self::Order => "not now and not here",
+            Self::LogInFirst => "prove who you are first",
+            Self::NotYours => "FROM is not who you are",
+            Self::Statement(what) => what.text(),
+        }
+    }
+}
+
+impl StatementError {
+    /// The reply code by which the peer learns of this error (SPEC.md §3).
+    #[must_use]
+    pub const fn reply_code(self) -> u16 {
+        match self {
+            Self::Account => 521,
+            Self::Body | Self::Key | Self::Validity => 501,
+            Self::Expired => 558,
+            Self::Previous | Self::Version => 455,
+            Self::Recovery | Self::Rotation | Self::Signature | Self::UnknownDevice => 553,
+            Self::Signer => 451,
+        }
+    }
+
+    /// A short sentence for the text of a reply: ASCII, without a full stop.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Account => "statement of another account",
+            Self::Body => "keys in the body are cut, missing, doubled or do not fit",
+            Self::Expired => "no longer valid",
+            Self::Key => "a key is malformed or weak",
+            Self::Previous => "PREV is not the record held",
+            Self::Recovery => "the old recovery key does not sign for the new one",
+            Self::Rotation => "the old identity key does not sign for the new one",
+            Self::Signature => "bad signature",
+            Self::Signer => "the signer refused",
+            Self::UnknownDevice => "the record does not list that device",
+            Self::Validity => "NB, NA or TS out of order",
+            Self::Version => "VER is not above what is held",
         }
     }
 }
@@ -122,6 +203,28 @@ impl Malformed {
             Self::Value => "value has an octet that needs percent encoding",
             Self::ValueTooLong => "value too long",
         }
+    }
+}
+
+impl From<SignatureError> for StatementError {
+    fn from(what: SignatureError) -> Self {
+        match what {
+            SignatureError::Key => Self::Key,
+            SignatureError::Signature => Self::Signature,
+            SignatureError::Signer => Self::Signer,
+        }
+    }
+}
+
+impl From<SignatureError> for Error {
+    fn from(what: SignatureError) -> Self {
+        Self::Statement(what.into())
+    }
+}
+
+impl From<StatementError> for Error {
+    fn from(what: StatementError) -> Self {
+        Self::Statement(what)
     }
 }
 

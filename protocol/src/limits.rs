@@ -38,6 +38,50 @@ pub const HOPS_MAX: u64 = 10;
 /// Milliseconds by which `TS=` may be ahead of the relay's clock.
 pub const TIMESTAMP_AHEAD_MS_MAX: u64 = 5 * 60 * 1_000;
 
+/// Devices in one record.
+pub const RECORD_DEVICES_MAX: usize = 32;
+/// TLVs in one body.
+pub const TLV_MAX: usize = 64;
+/// Words in one `SUITES=`.
+pub const SUITES_MAX: usize = 16;
+/// Words in one `CAP=`, all lines of an answer together.
+pub const CAPABILITIES_MAX: usize = 64;
+/// Accounts in one `WITH=`.
+pub const ACCOUNTS_MAX: usize = 64;
+/// Devices that one generation covers.
+pub const MEMBERS_MAX: usize = 64;
+/// `PIN=` values in one policy.
+pub const PINS_MAX: usize = 8;
+/// Entries of one answer of several lines (devices of 612, contacts of 630).
+pub const REPLY_ENTRIES_MAX: usize = 4_096;
+/// Octets of all values of one answer of several lines.
+pub const REPLY_OCTETS_MAX: usize = 4 * 1024 * 1024;
+/// Octets of a reply's text for eyes that a writer plans for.
+pub const REPLY_TEXT_OCTETS_MAX: usize = 128;
+/// Octets of `H-ID=`.
+pub const HOP_ID_OCTETS_MAX: usize = 32;
+/// Octets of `INVITE=` and `POW=`.
+pub const INVITATION_OCTETS_MAX: usize = 128;
+/// Octets of a roster entry's sealed names and notes, in base64.
+pub const ROSTER_BLOB_OCTETS_MAX: usize = VALUE_OCTETS_MAX;
+/// Parts of one message (`PART=i/n`).
+pub const PARTS_MAX: u32 = 1_000;
+/// Seconds of the longest `TTL=`: the spool life of 30 days.
+pub const TTL_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// Milliseconds from `TS=` of a prekey to its `NA=`.
+pub const PREKEY_LIFE_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// Octets of an RSA SubjectPublicKeyInfo in TLV 19 or as a key of algorithm `pss`.
+pub const RSA_KEY_OCTETS_MAX: usize = 1_100;
+/// Octets of the smallest and the largest file chunk before sealing.
+pub const CHUNK_OCTETS_MIN: u32 = 1_024;
+/// See [`CHUNK_OCTETS_MIN`]; 256 KiB is for the bulk lane.
+pub const CHUNK_OCTETS_MAX: u32 = 256 * 1_024;
+/// Chunks of one file.
+pub const CHUNKS_MAX: u64 = 1 << 32;
+/// Octets that sealing adds to a chunk.
+pub const CHUNK_TAG_OCTETS: usize = 16;
+
+const _: () = assert!(RECORD_DEVICES_MAX <= MEMBERS_MAX && RECORD_DEVICES_MAX < TLV_MAX);
 const _: () = assert!(LINE_OCTETS_DEFAULT <= LINE_OCTETS_MAX);
 const _: () = assert!(VALUE_OCTETS_MAX < LINE_OCTETS_DEFAULT);
 const _: () = assert!(VALUE_OCTETS_HYBSIG_MAX < LINE_OCTETS_HYBSIG_MIN);

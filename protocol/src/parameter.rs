@@ -2,8 +2,10 @@
 
 use core::fmt;
 
+use crate::address::AddressBuf;
 use crate::error::{Error, Malformed};
 use crate::limits::{NAME_OCTETS_MAX, PARAMETERS_MAX, VALUE_OCTETS_HYBSIG_MAX, VALUE_OCTETS_MAX};
+use crate::timestamp::Timestamp;
 
 /// One parameter; the value as on the wire, percent encoding included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +88,28 @@ impl<'a> Parameters<'a> {
         self.get(name).ok_or(Error::MissingParameter(name))
     }
 
+    /// The value of `name` read as a `T`, if present.
+    ///
+    /// # Errors
+    /// [`Error::BadParameter`].
+    pub fn read<T: WireValue<'a>>(&self, name: &'static str) -> Result<Option<T>, Error> {
+        self.get(name).map(|value| T::read(value).ok_or(Error::BadParameter(name))).transpose()
+    }
+
+    /// The value of `name` read as a `T`, which must be present.
+    ///
+    /// # Errors
+    /// [`Error::MissingParameter`] or [`Error::BadParameter`].
+    pub fn need<T: WireValue<'a>>(&self, name: &'static str) -> Result<T, Error> {
+        self.read(name)?.ok_or(Error::MissingParameter(name))
+    }
+
     /// The value of `name` as a decimal number without sign or leading zeros, if present.
     ///
     /// # Errors
     /// [`Error::BadParameter`].
     pub fn number(&self, name: &'static str) -> Result<Option<u64>, Error> {
-        self.get(name).map(|value| number(value).ok_or(Error::BadParameter(name))).transpose()
+        self.read(name)
     }
 
     /// The value of `name` as a number, which must be present.
@@ -99,7 +117,7 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// [`Error::MissingParameter`] or [`Error::BadParameter`].
     pub fn required_number(&self, name: &'static str) -> Result<u64, Error> {
-        self.number(name)?.ok_or(Error::MissingParameter(name))
+        self.need(name)
     }
 
     /// The value of `name` as `N` octets in base64, which must be present.
@@ -115,6 +133,71 @@ impl fmt::Debug for Parameters<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.as_slice()).finish()
     }
+}
+
+/// What a value on the wire can be read as; each such value has one spelling.
+pub trait WireValue<'a>: Sized {
+    /// The value that `value`, as on the wire, spells.
+    fn read(value: &'a str) -> Option<Self>;
+}
+
+impl WireValue<'_> for u64 {
+    fn read(value: &str) -> Option<Self> {
+        number(value)
+    }
+}
+
+impl WireValue<'_> for u32 {
+    fn read(value: &str) -> Option<Self> {
+        number(value).and_then(|number| number.try_into().ok())
+    }
+}
+
+/// `0` or `1`.
+impl WireValue<'_> for bool {
+    fn read(value: &str) -> Option<Self> {
+        match value {
+            "0" => Some(false),
+            "1" => Some(true),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> WireValue<'a> for &'a str {
+    fn read(value: &'a str) -> Option<Self> {
+        Some(value)
+    }
+}
+
+impl WireValue<'_> for Timestamp {
+    fn read(value: &str) -> Option<Self> {
+        number(value).map(Self)
+    }
+}
+
+/// A value is text like any other: the percent sign of a local part is encoded once more.
+impl WireValue<'_> for AddressBuf {
+    fn read(value: &str) -> Option<Self> {
+        if value.contains('%') {
+            Self::parse(&unescape(value).ok()?).ok()
+        } else {
+            Self::parse(value).ok()
+        }
+    }
+}
+
+/// The items of a comma list, at most `max` and none empty; `None` otherwise.
+#[must_use]
+pub fn list<'a, T: WireValue<'a>>(value: &'a str, max: usize) -> Option<Vec<T>> {
+    let mut items = Vec::new();
+    for item in value.split(',') {
+        if items.len() == max || item.is_empty() {
+            return None;
+        }
+        items.push(T::read(item)?);
+    }
+    Some(items)
 }
 
 /// The number that decimal digits spell; no sign, no leading zero, at most `u64::MAX`.

@@ -1,7 +1,10 @@
 //! Replies: `250-H-ID=1 CAP=LINE:65536 :hello` (SPEC.md §2, §3).
 
+mod assembler;
+
 use core::fmt::Write as _;
 
+pub use self::assembler::{Answer, AnswerWriter, Assembler, Entry};
 use crate::code::Code;
 use crate::error::{Error, Malformed};
 use crate::limits::LINE_OCTETS_MAX;

@@ -17,6 +17,8 @@ use aws_lc_rs::signature::{
 use zeroize::Zeroizing;
 
 use crate::canonical::push_lp;
+use crate::limits::RSA_KEY_OCTETS_MAX;
+use crate::parameter::WireValue;
 
 /// Octets of an Ed25519 public key (RFC 8032).
 pub const ED25519_KEY_OCTETS: usize = 32;
@@ -30,8 +32,6 @@ pub const P256_SIGNATURE_OCTETS: usize = 64;
 pub const ML_DSA_KEY_OCTETS: usize = 1_952;
 /// Octets of an ML-DSA-65 signature (FIPS 204 table 2).
 pub const ML_DSA_SIGNATURE_OCTETS: usize = 3_309;
-/// The longest SubjectPublicKeyInfo of an RSA key that is read.
-pub const RSA_KEY_OCTETS_MAX: usize = 1_100;
 
 /// An algorithm by its number in records and its name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +93,18 @@ impl Algorithm {
             Self::Pss => "pss",
             Self::Hybrid => "hyb",
         }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl WireValue<'_> for Algorithm {
+    fn read(value: &str) -> Option<Self> {
+        Self::from_name(value)
     }
 }
 
