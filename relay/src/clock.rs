@@ -36,3 +36,78 @@ impl Clock {
         }
     }
 }
+
+/// The wall clock as far as it can be believed: a jump is not followed until it has lasted.
+///
+/// Expiry, message ids and the check of `TS=` follow this time, so that a clock set wrong for a
+/// while neither empties the spool nor refuses every line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SteadyClock {
+    /// The last reading that was believed.
+    believed: Option<Now>,
+    /// Since when readings do not fit it.
+    doubted_since: Option<Duration>,
+}
+
+/// How far the wall clock may be from where it should be before it has jumped.
+pub const JUMP_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long a jump must last to be believed.
+pub const JUMP_BELIEVED_AFTER: Duration = Duration::from_secs(60 * 60);
+
+impl SteadyClock {
+    /// The wall time to go by.
+    pub fn read(&mut self, now: Now) -> Timestamp {
+        let Some(believed) = self.believed else {
+            self.believed = Some(now);
+            return now.timestamp;
+        };
+        let elapsed = now.since_start.saturating_sub(believed.since_start);
+        let expected =
+            believed.timestamp.plus_ms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        let apart_ms = now.timestamp.0.abs_diff(expected.0);
+        if u128::from(apart_ms) <= JUMP_MAX.as_millis() {
+            self.believed = Some(now);
+            self.doubted_since = None;
+            return now.timestamp;
+        }
+        let since = *self.doubted_since.get_or_insert(now.since_start);
+        if now.since_start.saturating_sub(since) < JUMP_BELIEVED_AFTER {
+            return expected;
+        }
+        self.believed = Some(now);
+        self.doubted_since = None;
+        now.timestamp
+    }
+
+    /// Whether the wall clock has jumped and is not yet believed.
+    #[must_use]
+    pub const fn is_doubted(&self) -> bool {
+        self.doubted_since.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(wall_s: u64, start_s: u64) -> Now {
+        Now { timestamp: Timestamp(wall_s * 1_000), since_start: Duration::from_secs(start_s) }
+    }
+
+    #[test]
+    fn a_jump_is_followed_only_when_it_lasts() {
+        let mut clock = SteadyClock::default();
+        let read = |clock: &mut SteadyClock, wall, start| clock.read(now(wall, start)).0 / 1_000;
+        assert_eq!(read(&mut clock, 10_000, 0), 10_000);
+        assert_eq!(read(&mut clock, 10_310, 10), 10_310, "300 s are drift");
+        assert_eq!(read(&mut clock, 10_621, 20), 10_320, "301 s are a jump");
+        assert!(clock.is_doubted());
+        assert_eq!(read(&mut clock, 10_330, 30), 10_330, "and it went away");
+        assert!(!clock.is_doubted());
+        assert_eq!(read(&mut clock, 1_000, 40), 10_340, "back is a jump too");
+        assert_eq!(read(&mut clock, 4_599, 3_639), 13_939, "one second before it is believed");
+        assert_eq!(read(&mut clock, 4_600, 3_640), 4_600);
+        assert_eq!(read(&mut clock, 4_601, 3_641), 4_601);
+        assert!(!clock.is_doubted());
+    }
+}

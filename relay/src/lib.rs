@@ -10,4 +10,5 @@ pub mod limits;
 pub mod net;
 pub mod ring;
 pub mod session;
+pub mod spool;
 pub mod store;
