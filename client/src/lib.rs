@@ -8,4 +8,5 @@ pub mod limits;
 pub mod mime;
 pub mod random;
 pub mod secret;
+pub mod state;
 pub mod suite;

@@ -18,6 +18,13 @@ pub const SEQUENCE_AHEAD_MAX: u64 = 1_000;
 /// Lines over which one text may be cut; a longer one is refused before anything is sent.
 pub const PARTS_MAX: usize = 64;
 
+/// Octets of a key file; a larger one is refused as no key file.
+pub const KEY_FILE_OCTETS_MAX: u64 = 64 * 1_024;
+/// Characters of a password that are judged; the rest counts as nothing.
+pub const PASSWORD_CHARACTERS_JUDGED: usize = 100;
+/// Octets of an invitation link; a longer one is refused.
+pub const LINK_OCTETS_MAX: usize = 2_048;
+
 /// One minute in milliseconds.
 pub const MINUTE_MS: u64 = 60 * 1_000;
 /// One hour in milliseconds.
