@@ -4,8 +4,12 @@
 //! terminal belong to the program. The protocol's text is `SPEC.md`; section numbers refer to it.
 
 pub mod chain;
+pub mod keyfile;
 pub mod limits;
+pub mod link;
 pub mod mime;
+pub mod password;
+pub mod phrase;
 pub mod random;
 pub mod secret;
 pub mod state;
