@@ -39,9 +39,6 @@ pub const BATCH_ITEMS_MAX: usize = 1_024;
 /// Octets written by one flush; what waits beyond forms the next. One commit is never divided.
 pub const BATCH_OCTETS_MAX: usize = 16 << 20;
 
-/// Data keys alive at once. At most this many are unwrapped at a start.
-pub const DATA_KEYS_MAX: usize = 256;
-
 /// Data keys above which rows under the oldest are sealed anew, whatever their age.
 pub const DATA_KEYS_KEPT: usize = 64;
 
@@ -54,13 +51,16 @@ pub const OCTETS_PER_KEY_MAX: u64 = 1 << 40;
 /// Rows that the sealer of old rows reads between two pauses.
 pub const SWEEP_ROWS: usize = 256;
 
+/// Octets that must be free, whatever the reserve, before the store opens again after a write
+/// failed for want of space: one journal's worth.
+pub const REOPEN_FREE_OCTETS: u64 = 64 << 20;
+
 /// Damaged journals kept aside; at more the oldest copies stay and the newest is not made.
 pub const ASIDE_COPIES_MAX: usize = 16;
 
 const _: () = {
     assert!(VALUE_LENGTH_MAX + OWNER_LENGTH_MAX + SORT_LENGTH_MAX < COMMIT_OCTETS_MAX);
     assert!(COMMIT_OCTETS_MAX <= BATCH_OCTETS_MAX && COMMIT_OCTETS_MAX <= QUEUE_OCTETS_MAX);
-    assert!(DATA_KEYS_KEPT < DATA_KEYS_MAX);
     assert!(READ_ROWS_MAX <= HIDDEN_ROWS_MAX);
     assert!(SWEEP_ROWS <= COMMIT_OPERATIONS_MAX);
 };

@@ -1,13 +1,16 @@
 //! The store: everything durable of the relay, as rows of a closed set of tables.
 //!
-//! Owns the trait [`Store`] and its vocabulary. [`MemoryStore`] serves simulation. Invariants, the
-//! same for every implementation: a commit happens as a whole or not at all; [`Outcome::Durable`] is said only when it survives
+//! Owns the trait [`Store`] and its vocabulary. Two implementations: [`MemoryStore`] for simulation
+//! and [`EmbeddedStore`](embedded::EmbeddedStore) on disk. Invariants, the same for both: a commit
+//! happens as a whole or not at all; [`Outcome::Durable`] is said only when it survives
 //! power loss; reads see durable rows only; outcomes come in the order of submission; an outcome
 //! that is not known is an outcome of its own. Limits: [`limits`]. ARCHITECTURE §3, PROTOCOL §8.
 
 mod commit;
+pub mod embedded;
 pub mod limits;
 mod memory;
+mod seal;
 mod table;
 
 #[cfg(test)]
