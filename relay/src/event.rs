@@ -5,11 +5,25 @@
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A wrong, used or expired invitation was shown.
+    InvitationRefused,
     /// A line was refused before it reached its command.
     LineRefused {
         /// The reply code it got.
         code: u16,
     },
+    /// A device has proven itself.
+    LoggedIn,
+    /// A network asked for more logins than it may.
+    LoginsLimited,
+    /// A commit's outcome is not known; its link was closed.
+    OutcomeUnknown,
+    /// A proof did not hold, or was given for a revoked key.
+    ProofFailed,
+    /// An account was registered.
+    Registered,
     /// A client sent a reply where only commands are taken.
     ReplyIgnored,
+    /// The store refused a commit.
+    StoreRefused,
 }

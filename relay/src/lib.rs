@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod directory;
 pub mod event;
 pub mod keys;
 pub mod limits;

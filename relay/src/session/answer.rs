@@ -1,17 +1,18 @@
 //! What a command is answered with: one reply, several lines of one reply, or nothing yet.
 
-use protocol::ReplyBuilder;
+use protocol::reply::AnswerWriter;
 
 /// An answer to one command. The last line ends it; all carry the `H-ID` of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The answer is written when a commit or a signature is done.
     Later,
-    /// Lines of one reply, in order; never empty.
+    /// Entries of one reply, in order; never empty.
     Now(Vec<AnswerLine>),
 }
 
-/// One line of an answer.
+/// One entry of an answer; cut into several lines where a link needs that. The code and the text
+/// of the last one count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerLine {
     code: u16,
@@ -50,23 +51,23 @@ impl Answer {
         Self::text(error.reply_code(), &error.to_string())
     }
 
-    /// The lines of the wire, CRLF included; `None` if the answer comes later.
-    pub(super) fn to_lines(&self, hop_id: Option<&str>) -> Option<String> {
+    /// The lines of the wire, CRLF included, none longer than the other side takes; `None` if
+    /// the answer comes later.
+    pub(super) fn to_lines(
+        &self,
+        hop_id: Option<&str>,
+        line_octets_max: usize,
+    ) -> Option<Vec<String>> {
         let Self::Now(lines) = self else { return None };
-        let count = lines.len();
-        let mut octets = String::new();
-        for (index, line) in lines.iter().enumerate() {
-            let mut reply = if index + 1 == count {
-                ReplyBuilder::last(line.code)
-            } else {
-                ReplyBuilder::more(line.code)
-            };
-            reply = reply.parameter_if("H-ID", hop_id);
-            for (name, value) in &line.parameters {
-                reply = reply.parameter(name, value);
+        let last = lines.last()?;
+        let mut writer = AnswerWriter::new(last.code, hop_id, line_octets_max);
+        for line in lines.iter().filter(|line| !line.parameters.is_empty()) {
+            let values: Vec<(&str, &str)> =
+                line.parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            if let Err(error) = writer.entry(&values) {
+                return Self::error(error).to_lines(hop_id, line_octets_max);
             }
-            octets.push_str(&reply.text(&line.text));
         }
-        Some(octets)
+        Some(writer.finish(&last.text))
     }
 }

@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 
+use protocol::limits::LINE_OCTETS_DEFAULT;
+use protocol::signature::PublicKey;
 use protocol::{AddressBuf, LineBuffer};
 
+use super::identity::{Candidate, Challenge};
 use super::settings::Settings;
 use crate::clock::Now;
 
@@ -41,8 +44,19 @@ pub(super) struct Connection {
     pub(super) state: State,
     /// The device as which it speaks, once proven.
     pub(super) device: Option<AddressBuf>,
+    /// The key that it has proven.
+    pub(super) key: Option<PublicKey>,
+    /// FROM of its 010.
+    pub(super) hello_from: Option<AddressBuf>,
+    /// What 334 asked for.
+    pub(super) challenge: Option<Challenge>,
+    /// Who it is, while it may only register.
+    pub(super) candidate: Option<Candidate>,
+    /// Failed proofs and invitations.
+    pub(super) failures: u8,
     pub(super) lines: LineBuffer,
-    pub(super) line_octets_max: usize,
+    /// The longest line that the other side takes, CRLF included.
+    pub(super) peer_line_octets_max: usize,
     pub(super) heard_at: Now,
     /// Octets given to the outbox and not yet known to be sent.
     pub(super) outbox_octets: usize,
@@ -51,13 +65,17 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(peer: Peer, settings: &Settings, now: Now) -> Self {
-        let line_octets_max = settings.line_octets_max;
         Self {
             peer,
             state: State::Connected,
             device: None,
-            lines: LineBuffer::new(line_octets_max),
-            line_octets_max,
+            key: None,
+            hello_from: None,
+            challenge: None,
+            candidate: None,
+            failures: 0,
+            lines: LineBuffer::new(settings.line_octets_max),
+            peer_line_octets_max: LINE_OCTETS_DEFAULT,
             heard_at: now,
             outbox_octets: 0,
             is_closing: false,

@@ -1,6 +1,8 @@
 //! 010 HELLO, 015 ping, 019 quit: the link itself (SPEC.md §5).
 
-use protocol::{Code, Command};
+use protocol::limits::{LINE_OCTETS_DEFAULT, LINE_OCTETS_MAX};
+use protocol::parameter::number;
+use protocol::{Code, Command, Error};
 
 use super::Domain;
 use super::answer::{Answer, AnswerLine};
@@ -33,7 +35,23 @@ impl Domain {
         if command.parameter("VER") != Some("1") {
             return Answer::text(501, "this relay speaks VER=1");
         }
+        let from = command.from().filter(|from| from.is_device());
+        let Some(from) = from else { return Answer::error(Error::BadAddress) };
+        if from.domain() != self.settings.domain {
+            return Answer::text(521, "this relay serves another domain");
+        }
         connection.state = State::Greeted;
+        connection.hello_from = Some(from.to_buf());
+        connection.peer_line_octets_max = line_octets_max(command.parameter("CAP"));
         AnswerLine::new(250, "hello").with("CAP", self.settings.capabilities()).into()
     }
+}
+
+/// The longest line that the other side takes: what `CAP=LINE:n` says, within the protocol's
+/// limits, else the default.
+fn line_octets_max(capabilities: Option<&str>) -> usize {
+    let words = capabilities.unwrap_or_default().split(',');
+    let offered = words.filter_map(|word| number(word.strip_prefix("LINE:")?)).next_back();
+    let offered = offered.and_then(|octets| usize::try_from(octets).ok());
+    offered.unwrap_or_default().clamp(LINE_OCTETS_DEFAULT, LINE_OCTETS_MAX)
 }

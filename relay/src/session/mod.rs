@@ -8,23 +8,39 @@
 
 mod answer;
 mod connection;
+mod failure;
 mod hello;
+mod identity;
 pub mod limits;
+pub mod operator;
+mod permission;
+mod rate;
+mod record;
+mod registration;
 mod settings;
 
-use std::collections::HashMap;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod simulation;
 
-use protocol::{AddressBuf, Command, Line};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use protocol::{AddressBuf, Code, Command, Line};
 
 pub use answer::Answer;
 pub use connection::{ConnectionId, Peer, State};
 pub use settings::Settings;
 
 use crate::clock::Now;
+use crate::directory::Directory;
 use crate::event::Event;
 use crate::keys::{KeyError, SigningKeyName};
 use crate::store::{CommitToken, Operation, Outcome, Store};
 use connection::Connection;
+use operator::OperatorReply;
+use rate::Rate;
 
 /// What the outside has to do for the state machine.
 #[derive(Debug)]
@@ -33,6 +49,8 @@ pub enum Effect {
     Close(ConnectionId),
     /// Count and, by its level, log what happened.
     Event(Event),
+    /// What an operator asked for; see [`operator`].
+    Operated(Ticket, OperatorReply),
     /// Put these octets (whole lines) into the connection's outbox.
     Send(ConnectionId, Vec<u8>),
     /// Let a key of the token sign; the answer goes to [`Domain::signed`].
@@ -41,7 +59,7 @@ pub enum Effect {
 
 /// The name of work done outside, such as a signature; comes back with its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub struct Ticket(pub u64);
 
 /// What happens when a commit has an outcome.
 type AfterCommit = Box<dyn FnOnce(&mut Domain, Outcome, Now)>;
@@ -55,6 +73,8 @@ pub struct Domain {
     connections: HashMap<ConnectionId, Connection>,
     /// The connection of each device that has proven itself.
     online: HashMap<AddressBuf, ConnectionId>,
+    directory: Directory,
+    logins: Rate<IpAddr>,
     commits: HashMap<CommitToken, AfterCommit>,
     signatures: HashMap<Ticket, AfterSigning>,
     last_token: u64,
@@ -76,6 +96,12 @@ impl Domain {
             store,
             connections: HashMap::new(),
             online: HashMap::new(),
+            directory: Directory::new(),
+            logins: Rate::new(
+                limits::LOGINS_PER_MINUTE,
+                Duration::from_secs(60),
+                limits::NETWORKS_COUNTED_MAX,
+            ),
             commits: HashMap::new(),
             signatures: HashMap::new(),
             last_token: 0,
@@ -157,8 +183,13 @@ impl Domain {
 
     /// Sends a command to the file of its family.
     fn dispatch(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) {
-        let answer = match command.code().number() {
-            10..=19 => self.hello(id, command, now),
+        if let Err(refusal) = self.permit(id, command) {
+            return self.answer(id, command.parameter("H-ID"), refusal);
+        }
+        let answer = match command.code() {
+            Code::HELLO | Code::PING | Code::QUIT => self.hello(id, command, now),
+            Code::IDENTITY | Code::PROOF => self.identity(id, command, now),
+            Code::REGISTER => self.register(id, command, now),
             _ => Answer::text(502, "unknown command"),
         };
         self.answer(id, command.parameter("H-ID"), answer);
@@ -166,8 +197,9 @@ impl Domain {
 
     /// Writes `answer` to the connection; [`Answer::Later`] writes nothing.
     fn answer(&mut self, id: ConnectionId, hop_id: Option<&str>, answer: Answer) {
-        if let Some(lines) = answer.to_lines(hop_id) {
-            self.send(id, lines.into_bytes());
+        let Some(connection) = self.connections.get(&id) else { return };
+        if let Some(lines) = answer.to_lines(hop_id, connection.peer_line_octets_max) {
+            self.send(id, lines.concat().into_bytes());
         }
     }
 
