@@ -119,7 +119,7 @@ pub struct FileOffer<'a> {
     pub shape: Shape,
     /// ROOT.
     pub root: TreeRoot,
-    /// SID, GEN, SEQ.
+    /// SID, GEN, SEQ, PREV.
     pub place: Place,
     /// TS.
     pub at: Timestamp,

@@ -29,6 +29,7 @@ pub mod revocation;
 pub mod role;
 pub mod signature;
 pub mod suite;
+pub mod table;
 pub mod timestamp;
 pub mod tlv;
 

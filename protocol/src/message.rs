@@ -57,6 +57,8 @@ pub struct Place {
     pub generation: GenerationId,
     /// SEQ, from 1.
     pub sequence: u64,
+    /// PREV, in a device's first line of a generation: its last SEQ in the one before.
+    pub previous: Option<u64>,
 }
 
 impl Place {
@@ -65,7 +67,12 @@ impl Place {
         if sequence == 0 {
             return Err(Error::BadParameter("SEQ"));
         }
-        Ok(Self { session: command.need("SID")?, generation: command.need("GEN")?, sequence })
+        Ok(Self {
+            session: command.need("SID")?,
+            generation: command.need("GEN")?,
+            sequence,
+            previous: command.read("PREV")?,
+        })
     }
 }
 
@@ -78,7 +85,7 @@ pub struct Sealed<'a> {
     pub to: Address<'a>,
     /// The device that sent it.
     pub from: Address<'a>,
-    /// SID, GEN, SEQ.
+    /// SID, GEN, SEQ, PREV.
     pub place: Place,
     /// TS.
     pub at: Timestamp,
@@ -86,8 +93,6 @@ pub struct Sealed<'a> {
     pub id: MessageId,
     /// KC; present exactly if the line is signed.
     pub commitment: Option<KeyCommitment>,
-    /// PREV: the sender's last SEQ in the generation before.
-    pub previous_sequence: Option<u64>,
     /// RE: the message that this one is about, answers, or is a part of.
     pub about: Option<MessageId>,
     /// PART.
@@ -129,7 +134,6 @@ impl<'a> Sealed<'a> {
             at: command.need("TS")?,
             id: command.need("MID")?,
             commitment: commitment(command)?,
-            previous_sequence: command.read("PREV")?,
             about,
             part,
             life_seconds: life_seconds(command)?,
@@ -167,7 +171,7 @@ pub struct Receipt<'a> {
     pub from: Address<'a>,
     /// RE: 1 to 50 messages.
     pub about: Vec<MessageId>,
-    /// SID, GEN, SEQ.
+    /// SID, GEN, SEQ, PREV.
     pub place: Place,
     /// TS.
     pub at: Timestamp,
