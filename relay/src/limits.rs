@@ -45,3 +45,32 @@ pub const DRAIN_WAIT: Duration = Duration::from_millis(10);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(RECEIVE_BUFFERS_RESERVE < RECEIVE_BUFFERS);
 const _: () = assert!(COMPLETION_ENTRIES >= 2 * SUBMISSION_ENTRIES);
+
+/// Octets of one incomplete TLS record kept per connection: the longest record and one receive
+/// buffer. More is an error of the peer.
+pub const INCOMING_TLS_BYTES_MAX: usize = 24 * 1_024;
+/// Octets a peer may send before its handshake is complete.
+pub const HANDSHAKE_BYTES_MAX: usize = 32 * 1_024;
+/// Steps to get an alert out of a failed TLS session.
+pub const ALERT_STEPS_MAX: usize = 16;
+/// Handshake worker threads.
+pub const HANDSHAKE_WORKERS_MAX: usize = 64;
+/// Handshake steps waiting for a worker; at the limit the connection is closed and counted.
+pub const HANDSHAKE_QUEUE_MAX: usize = 1_024;
+/// Pause of a worker whose answers the loop does not take.
+pub const HANDSHAKE_ANSWER_RETRY: Duration = Duration::from_millis(1);
+/// Time for a whole handshake, from accept; then the connection is closed and counted.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// TLS connections at a time, handshakes included; more are closed at once and counted.
+pub const CONNECTIONS_MAX: usize = 50_000;
+/// TLS connections at a time from one source (IPv4 address, IPv6 /64); more are closed and counted.
+pub const CONNECTIONS_PER_SOURCE_MAX: usize = 256;
+/// Octets waiting for one peer, in plaintext and in flight; above, the owner is told to stop.
+pub const OUTBOX_BYTES_MAX: usize = 256 * 1_024;
+/// Time a peer has to take what is left, our farewell included, when a connection is closed.
+pub const FAREWELL_DEADLINE: Duration = Duration::from_secs(5);
+/// Received pieces worked on per connection before others get their turn.
+pub const PIECES_PER_TURN_MAX: usize = 16;
+
+const _: () = assert!(INCOMING_TLS_BYTES_MAX > 16_384 + 256 + 5 + RECEIVE_BUFFER_BYTES as usize);
+const _: () = assert!(HANDSHAKE_BYTES_MAX > INCOMING_TLS_BYTES_MAX);

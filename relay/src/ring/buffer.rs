@@ -43,7 +43,7 @@ impl BufferPool {
     /// [`RingError::Misuse`] unless `count` is a power of two up to 32,768 and `bytes` is at
     /// least 64; [`RingError::LockedMemory`] if there is no memory.
     pub(super) fn new(count: u16, bytes: u32) -> Result<Rc<BufferPool>, RingError> {
-        if !count.is_power_of_two() || count > 32_768 || bytes < 64 || bytes > 1 << 20 {
+        if !count.is_power_of_two() || count > 32_768 || !(64..=1 << 20).contains(&bytes) {
             return Err(RingError::Misuse { what: "buffers: a power of two of 64 B to 1 MiB" });
         }
         let layout = |size: usize| {
@@ -131,8 +131,10 @@ impl BufferPool {
             return None;
         }
         let position = usize::from(head & (self.count - 1));
-        // SAFETY: `position` is less than `count`, and all entries are initialised.
-        let entry = unsafe { &*self.table.as_ptr().add(position) };
+        // SAFETY: `position` is less than `count`, the length of the table.
+        let slot = unsafe { self.table.as_ptr().add(position) };
+        // SAFETY: all entries of the table are initialised.
+        let entry = unsafe { &*slot };
         let fitted = octets.len().min(entry.len() as usize);
         let target = self.start_of(entry.bid()).as_ptr();
         // SAFETY: the buffer is offered, so nobody else holds it, and `fitted` fits its length.

@@ -15,7 +15,7 @@ mod kernel;
 mod listener;
 mod port;
 mod signal;
-mod slab;
+pub(crate) mod slab;
 mod socket;
 mod statistic;
 mod timer;

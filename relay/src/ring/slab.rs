@@ -3,10 +3,10 @@
 use super::port::Tag;
 
 /// Names an occupied slot; stale once the slot was freed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct SlotId {
-    pub(super) index: u32,
-    pub(super) generation: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SlotId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
 }
 
 struct Place<T> {
@@ -15,23 +15,23 @@ struct Place<T> {
 }
 
 /// A growing table of `T`. The owner bounds what it inserts.
-pub(super) struct Slab<T> {
+pub(crate) struct Slab<T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
 }
 
 impl<T> Slab<T> {
-    pub(super) fn new() -> Slab<T> {
+    pub(crate) fn new() -> Slab<T> {
         Slab { places: Vec::new(), free: Vec::new() }
     }
 
     /// Puts `content` into a free slot.
-    pub(super) fn insert(&mut self, content: T) -> SlotId {
+    pub(crate) fn insert(&mut self, content: T) -> SlotId {
         self.insert_with(|_| content)
     }
 
     /// Puts something that knows its own name into a free slot.
-    pub(super) fn insert_with(&mut self, content: impl FnOnce(SlotId) -> T) -> SlotId {
+    pub(crate) fn insert_with(&mut self, content: impl FnOnce(SlotId) -> T) -> SlotId {
         if let Some(index) = self.free.pop()
             && let Some(place) = self.places.get_mut(index as usize)
         {
@@ -45,22 +45,22 @@ impl<T> Slab<T> {
         id
     }
 
-    pub(super) fn contains(&self, id: SlotId) -> bool {
+    pub(crate) fn contains(&self, id: SlotId) -> bool {
         self.get(id).is_some()
     }
 
-    pub(super) fn get(&self, id: SlotId) -> Option<&T> {
+    pub(crate) fn get(&self, id: SlotId) -> Option<&T> {
         let place = self.places.get(id.index as usize)?;
         if place.generation == id.generation { place.content.as_ref() } else { None }
     }
 
-    pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, id: SlotId) -> Option<&mut T> {
         let place = self.places.get_mut(id.index as usize)?;
         if place.generation == id.generation { place.content.as_mut() } else { None }
     }
 
     /// Frees a slot; names of its content are stale from now on.
-    pub(super) fn remove(&mut self, id: SlotId) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: SlotId) -> Option<T> {
         let place = self.places.get_mut(id.index as usize)?;
         if place.generation != id.generation {
             return None;
@@ -75,7 +75,7 @@ impl<T> Slab<T> {
     }
 
     /// The names of all occupied slots.
-    pub(super) fn occupied(&self) -> Vec<SlotId> {
+    pub(crate) fn occupied(&self) -> Vec<SlotId> {
         let named = self.places.iter().enumerate().filter(|(_, place)| place.content.is_some());
         named
             .map(|(index, place)| SlotId {
@@ -86,7 +86,7 @@ impl<T> Slab<T> {
     }
 
     /// Occupied slots.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 }
