@@ -6,6 +6,7 @@
 pub mod address;
 pub mod base64;
 pub mod canonical;
+pub mod capability;
 pub mod code;
 pub mod command;
 pub mod error;
@@ -28,6 +29,7 @@ pub mod reply;
 pub mod revocation;
 pub mod role;
 pub mod signature;
+pub mod state;
 pub mod suite;
 pub mod table;
 pub mod timestamp;
