@@ -5,7 +5,8 @@
 //! out on the spot when the socket takes it. When the connection breaks, jobs without an answer are
 //! sent once more over the next one (all jobs are safe to repeat), as far as their deadlines allow;
 //! when the service stays unreachable for longer than [`Settings::patience`], jobs fail at once
-//! with [`Error::Disconnected`] until it is back. [`Client::health`] shows link and token at any time.
+//! with [`Error::Disconnected`] until it is back. [`Client::health`] shows both
+//! link and token.
 
 mod link;
 

@@ -15,6 +15,8 @@
 pub mod blob;
 pub mod client;
 pub mod error;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 
 pub mod job;
 pub mod limits;

@@ -465,3 +465,6 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Option<JoinHandle<(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,8 @@
 //! outbox and sends what the socket takes; the rest is sent when the socket is ready again. A
 //! client that does not read its answers is not read from, and is cut off at
 //! [`limits::OUTBOX_BYTES_MAX`]. Only users and groups named in the configuration, the service's
-//! own user and root get in (`SO_PEERCRED`). A malformed frame ends the connection with a last word.
+//! own user and root get in (`SO_PEERCRED`). A malformed frame ends the connection with a
+//! last word.
 
 use std::fs;
 use std::io;
