@@ -510,3 +510,6 @@ impl Table {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,7 +72,7 @@ pub const CLIENT_OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// First pause before a client connects again.
 pub const RECONNECT_MIN: Duration = Duration::from_millis(10);
 /// Longest pause before a client connects again.
-pub const RECONNECT_MAX: Duration = Duration::from_millis(500);
+pub const RECONNECT_MAX: Duration = Duration::from_millis(100);
 
 const _: () = assert!(DATA_KEY_BYTES_MIN.is_multiple_of(8) && DATA_KEY_BYTES_MAX.is_multiple_of(8));
 const _: () = assert!(BLOB_BYTES_MAX + 64 < FRAME_BYTES_MAX);

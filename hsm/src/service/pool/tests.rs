@@ -220,7 +220,11 @@ fn a_job_that_always_fails_is_answered_and_harms_no_other() {
 
 #[test]
 fn a_panic_is_contained() {
-    let bench = bench(|settings| settings.sessions = 1);
+    let bench = bench(|settings| {
+        settings.sessions = 1;
+        // Writing the backtrace takes its time.
+        settings.wedge_after = Duration::from_secs(60);
+    });
     bench.module.switches.panic_once();
     let error = bench.ask(sign(b"panics")).unwrap_err();
     assert_eq!(error.class(), Class::Permanent, "{error}");

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use super::Shared;
+use super::{Core, Shared};
 use crate::error::{Class, Error};
 use crate::job::{Phase, Response};
 use crate::limits;
@@ -79,30 +79,43 @@ fn next(shared: &Shared, index: usize, open: Option<u64>) -> Step {
                     return Step::Run(job);
                 }
             }
-            Phase::Stopping if is_current => match core.queue.pop() {
-                Some(job) => {
+            // What was accepted before is still done, at most until the grace ends.
+            Phase::Stopping if is_current && core.queue.len() > 0 => {
+                if let Some(job) = core.queue.pop() {
                     if let Some(worker) = core.workers.get_mut(index) {
                         worker.running = Some((Arc::clone(&job.ticket), Instant::now()));
                     }
                     return Step::Run(job);
                 }
-                None => return Step::Stop,
-            },
+            }
+            Phase::Stopping if open.is_none() && core.queue.len() > 0 => {
+                match attach(&mut core, index) {
+                    Some(step) => return step,
+                    None => return Step::Stop,
+                }
+            }
             Phase::Stopping => return Step::Stop,
             _ if open.is_some() => return Step::Close,
             Phase::Ready => {
-                let attachment = core.attachment.clone();
-                if let (Some(attachment), Some(worker)) = (attachment, core.workers.get_mut(index))
-                    && worker.retired_in != generation
-                {
-                    worker.is_attached = true;
-                    return Step::Open(generation, attachment);
+                if let Some(step) = attach(&mut core, index) {
+                    return step;
                 }
             }
             Phase::Away | Phase::PinRefused | Phase::Recovering | Phase::Starting => {}
         }
         core = shared.work.wait(core).unwrap_or_else(PoisonError::into_inner);
     }
+}
+
+/// The step to a session of the present generation, if this worker may have one.
+fn attach(core: &mut Core, index: usize) -> Option<Step> {
+    let (generation, attachment) = (core.generation, core.attachment.clone()?);
+    let worker = core.workers.get_mut(index)?;
+    if worker.retired_in == generation {
+        return None;
+    }
+    worker.is_attached = true;
+    Some(Step::Open(generation, attachment))
 }
 
 /// A panic in the module's wrapper is an error of that job, not the end of the worker.
@@ -136,7 +149,8 @@ fn detached(shared: &Shared, index: usize) {
 fn not_opened(shared: &Shared, index: usize, generation: u64, error: Error) {
     const SESSION_COUNT: u64 = 0xB1;
     let mut core = shared.lock();
-    if error.fault().is_some_and(|fault| fault.code == SESSION_COUNT) && core.is_any_attached() {
+    let is_one_too_many = error.fault().is_some_and(|fault| fault.code == SESSION_COUNT);
+    if core.phase == Phase::Stopping || is_one_too_many && core.is_any_attached() {
         if let Some(worker) = core.workers.get_mut(index) {
             worker.retired_in = generation;
         }
