@@ -6,7 +6,7 @@ use crate::run::{cargo, run as execute, succeeds};
 use crate::{layer, package, tidy};
 
 /// The version of cargo-deny that is installed where none is.
-const CARGO_DENY_VERSION: &str = "0.19";
+const CARGO_DENY_VERSION: &str = "0.20";
 
 /// Formatting, form, layers, lints in each feature set, documentation, licences and sources.
 pub(crate) fn run() -> Result<()> {

@@ -90,6 +90,8 @@ pub struct Listen {
     pub monitor: SocketAddr,
     /// The socket of `cipherim-relay ctl`.
     pub control: PathBuf,
+    /// Host and port that invitations name; `None` is the domain and the port of `clients`.
+    pub announce: Option<String>,
 }
 
 impl Default for Listen {
@@ -98,6 +100,7 @@ impl Default for Listen {
             clients: SocketAddr::from(([0, 0, 0, 0], 7_700)),
             monitor: SocketAddr::from(([127, 0, 0, 1], 7_780)),
             control: "/run/cipherim/control.sock".into(),
+            announce: None,
         }
     }
 }
@@ -175,6 +178,12 @@ pub struct PolicySection {
     pub retention: Span,
     /// How long an offerer may keep a session's seed for repairs.
     pub repair: Span,
+    /// Time of use after which a session key is due for refresh.
+    pub refresh: Span,
+    /// Messages after which it is due.
+    pub refresh_messages: u32,
+    /// Octets after which it is due.
+    pub refresh_size: Size,
     /// The largest file that may be offered.
     pub file_max: Size,
     /// The lowest zxcvbn score, 0 to 4, of a password that guards a key file.
@@ -189,6 +198,9 @@ impl Default for PolicySection {
             hide_users: true,
             retention: Span(std::time::Duration::from_secs(30 * 86_400)),
             repair: Span(std::time::Duration::from_secs(24 * 3_600)),
+            refresh: Span(std::time::Duration::from_secs(15 * 60)),
+            refresh_messages: 100,
+            refresh_size: Size(32 << 20),
             file_max: Size(2 << 30),
             password_score: 3,
         }
@@ -332,6 +344,15 @@ impl Configuration {
             let text = format!("`{suite}` is not a suite; known are {}", known.join(", "));
             return Err(("policy.suites", text));
         }
+        if self.policy.retention.0 > std::time::Duration::from_secs(30 * 86_400) {
+            return Err(("policy.retention", "must be at most \"30d\"".to_owned()));
+        }
+        if self.policy.refresh.0 > std::time::Duration::from_secs(15 * 60) {
+            return Err(("policy.refresh", "must be at most \"15min\"".to_owned()));
+        }
+        if !(1..=100).contains(&self.policy.refresh_messages) {
+            return Err(("policy.refresh_messages", "must be from 1 to 100".to_owned()));
+        }
         if self.policy.suites.is_empty() {
             return Err(("policy.suites", "must name at least one suite".to_owned()));
         }
@@ -349,6 +370,8 @@ impl Configuration {
             ("token.deadline", self.token.deadline.milliseconds()),
             ("store.data_key_age", self.store.data_key_age.milliseconds()),
             ("policy.retention", self.policy.retention.milliseconds()),
+            ("policy.refresh", self.policy.refresh.milliseconds()),
+            ("policy.refresh_size", self.policy.refresh_size.0),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err((key, "must not be 0".to_owned())),

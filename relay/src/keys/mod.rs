@@ -8,6 +8,7 @@
 //! Limits: [`WrappedKey::LENGTH_MAX`], [`MESSAGE_LENGTH_MAX`]. PROTOCOL §13.
 
 pub mod software;
+pub mod token;
 
 use std::fmt;
 use std::time::Duration;
@@ -133,9 +134,7 @@ impl KeyError {
             Self::Malformed { .. } => {
                 "the blob was damaged or was wrapped by another token: check which token is in use"
             }
-            Self::Refused { .. } => {
-                "check the token's keys and PIN (`cipherim-relay provision --check`)"
-            }
+            Self::Refused { .. } => "check the token's keys and PIN (`cipherim-hsmd doctor`)",
         }
     }
 
