@@ -106,6 +106,7 @@ fn key_error(error: hsm::Error) -> KeyError {
             KeyError::Away { retry_after: error.retry_after().unwrap_or(RETRY_AFTER), text }
         }
         Class::Misuse => KeyError::Malformed { text },
-        Class::Permanent => KeyError::Refused { text },
+        // Classes that hsm adds later are not known to pass by themselves.
+        _ => KeyError::Refused { text },
     }
 }
