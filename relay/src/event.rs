@@ -5,6 +5,8 @@
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The wall clock jumped; nothing is given up until it is believed.
+    ClockJumped,
     /// A wrong, used or expired invitation was shown.
     InvitationRefused,
     /// A line was refused before it reached its command.
@@ -20,6 +22,10 @@ pub enum Event {
     OutcomeUnknown,
     /// A proof did not hold, or was given for a revoked key.
     ProofFailed,
+    /// A client sends commands and reads no answers; its link was closed.
+    OutboxOverflowed,
+    /// A row of a queue is damaged; the lines behind it are delivered.
+    QueueDamaged,
     /// An account was registered.
     Registered,
     /// A client sent a reply where only commands are taken.

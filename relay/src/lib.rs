@@ -10,6 +10,7 @@ pub mod keys;
 pub mod limits;
 pub mod net;
 pub mod ring;
+pub mod route;
 pub mod session;
 pub mod spool;
 pub mod store;

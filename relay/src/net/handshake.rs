@@ -66,7 +66,8 @@ impl<Key: Send + 'static> HandshakePool<Key> {
             queue: Mutex::new(Queue { jobs: VecDeque::new(), ended: false }),
             work: Condvar::new(),
         });
-        let mut pool = HandshakePool { shared: Arc::clone(&shared), queue_max, threads: Vec::new() };
+        let mut pool =
+            HandshakePool { shared: Arc::clone(&shared), queue_max, threads: Vec::new() };
         for number in 0..workers.clamp(1, limits::HANDSHAKE_WORKERS_MAX) {
             let (shared, sender) = (Arc::clone(&shared), sender.clone());
             let name = format!("handshake-{number}");
@@ -154,7 +155,6 @@ fn run<Key>(job: Job<Key>) -> Step<Key> {
     let Job { key, mut session } = job;
     let mut outgoing = Vec::new();
     let mut plaintext = Vec::new();
-    let result =
-        session.feed(&mut [], &mut outgoing, |octets| plaintext.extend_from_slice(octets));
+    let result = session.feed(&mut [], &mut outgoing, |octets| plaintext.extend_from_slice(octets));
     Step { key, session, outgoing, plaintext, result }
 }

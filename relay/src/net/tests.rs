@@ -40,9 +40,8 @@ impl Software {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let parameters = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
         let certificate = parameters.self_signed(&pair).unwrap().der().to_vec();
-        let key =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pair.serialize_der())
-                .unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pair.serialize_der())
+            .unwrap();
         let signer = SoftwareSigner {
             key,
             signatures: AtomicUsize::new(0),
@@ -494,11 +493,8 @@ fn a_token_that_is_away_refuses_handshakes_and_comes_back() {
 
 #[test]
 fn the_handshake_queue_is_bounded() {
-    let configuration = NetConfiguration {
-        handshake_workers: 1,
-        handshake_queue_max: 2,
-        ..Default::default()
-    };
+    let configuration =
+        NetConfiguration { handshake_workers: 1, handshake_queue_max: 2, ..Default::default() };
     let server = serve(configuration);
     server.software.open(false);
     let results: Vec<_> = (0..4)

@@ -141,12 +141,9 @@ mod tests {
             ("other", libc::EIO, Some("0"), "6.12.1", "setup"),
         ];
         for (name, errno, disabled, release, words) in rows {
-            let machine = Machine {
-                disabled: disabled.map(str::to_owned),
-                release: (*release).to_owned(),
-            };
-            let text =
-                machine.explain("setup", io::Error::from_raw_os_error(*errno)).to_string();
+            let machine =
+                Machine { disabled: disabled.map(str::to_owned), release: (*release).to_owned() };
+            let text = machine.explain("setup", io::Error::from_raw_os_error(*errno)).to_string();
             assert!(text.contains(words), "{name}: {text}");
         }
     }

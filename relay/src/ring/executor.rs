@@ -143,8 +143,8 @@ impl Shared {
     /// Announces that the loop will block; false if there is work after all.
     fn park(&self) -> bool {
         self.parked.store(true, Ordering::SeqCst);
-        let work = self.remote_ready.load(Ordering::SeqCst)
-            || self.signals.load(Ordering::SeqCst) != 0;
+        let work =
+            self.remote_ready.load(Ordering::SeqCst) || self.signals.load(Ordering::SeqCst) != 0;
         if work {
             self.parked.store(false, Ordering::SeqCst);
         }
@@ -161,11 +161,7 @@ struct Running<'a> {
 
 impl Running<'_> {
     fn enter(shared: &Shared) -> Running<'_> {
-        Running {
-            shared,
-            before: RUNNING.replace(shared.ring),
-            ready_before: READY.take(),
-        }
+        Running { shared, before: RUNNING.replace(shared.ring), ready_before: READY.take() }
     }
 }
 
@@ -346,19 +342,17 @@ impl Inner {
     }
 
     fn wait_time(&self, core: &mut Core) -> Wait {
-        let busy = READY.with_borrow(|ready| !ready.is_empty())
-            || !self.turn_end.borrow().is_empty();
+        let busy =
+            READY.with_borrow(|ready| !ready.is_empty()) || !self.turn_end.borrow().is_empty();
         if busy {
             return Wait::No;
         }
         match core.timers.next_deadline() {
             None => Wait::Forever,
-            Some(deadline) => {
-                match deadline.saturating_duration_since(core.sockets.port.now()) {
-                    Duration::ZERO => Wait::No,
-                    time => Wait::AtMost(time),
-                }
-            }
+            Some(deadline) => match deadline.saturating_duration_since(core.sockets.port.now()) {
+                Duration::ZERO => Wait::No,
+                time => Wait::AtMost(time),
+            },
         }
     }
 

@@ -99,8 +99,7 @@ impl Ring {
         pool: Rc<buffer::BufferPool>,
         files: u32,
     ) -> Result<Ring, RingError> {
-        let shared =
-            Shared::new().map_err(|error| RingError::System { part: "eventfd", error })?;
+        let shared = Shared::new().map_err(|error| RingError::System { part: "eventfd", error })?;
         let sockets = socket::Sockets::new(port, pool, files);
         Ok(Ring { inner: Rc::new(Inner::new(sockets, shared)) })
     }
@@ -169,7 +168,11 @@ impl Handle {
     ///
     /// # Errors
     /// [`Elapsed`].
-    pub async fn timeout<F: Future>(&self, time: Duration, future: F) -> Result<F::Output, Elapsed> {
+    pub async fn timeout<F: Future>(
+        &self,
+        time: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
         let mut future = pin!(future);
         let mut sleep = self.sleep(time);
         poll_fn(|context| {

@@ -76,7 +76,10 @@ struct Send {
 enum Connect {
     #[default]
     None,
-    InFlight { address: Box<ConnectAddress>, waker: Option<Waker> },
+    InFlight {
+        address: Box<ConnectAddress>,
+        waker: Option<Waker>,
+    },
     Done(i32),
 }
 
@@ -284,9 +287,8 @@ impl Sockets {
     fn received(&mut self, id: SlotId, completion: Completion, wakes: &mut Vec<Waker>) {
         let length = u32::try_from(completion.result).unwrap_or(0);
         let piece = completion.buffer.and_then(|buffer| self.pool.take(buffer, length));
-        let scarce = self.pool.available() < limits::RECEIVE_BUFFERS_RESERVE.min(
-            self.pool.count() / 2,
-        );
+        let scarce =
+            self.pool.available() < limits::RECEIVE_BUFFERS_RESERVE.min(self.pool.count() / 2);
         let Some(socket) = self.sockets.get_mut(id) else { return };
         let receive = &mut socket.receive;
         let owned = socket.life == Life::Owned;
@@ -563,8 +565,8 @@ impl Sockets {
         let (receive, send) = (&socket.receive, &socket.send);
         let receives = receive.armed && receive.cancelled;
         let sends = send.in_flight && send.cancelled;
-        let connects = socket.life == Life::Ending
-            && matches!(socket.connect, Connect::InFlight { .. });
+        let connects =
+            socket.life == Life::Ending && matches!(socket.connect, Connect::InFlight { .. });
         if receives {
             self.push_cancel(id, Kind::Receive);
         }

@@ -366,10 +366,7 @@ fn unix_sockets_have_credentials_and_replace_abandoned_files() {
     let handle = ring.handle();
     ring.block_on(async {
         let listener = handle.listen_unix(&path).unwrap();
-        assert_eq!(
-            handle.listen_unix(&path).err().unwrap().kind(),
-            std::io::ErrorKind::AddrInUse
-        );
+        assert_eq!(handle.listen_unix(&path).err().unwrap().kind(), std::io::ErrorKind::AddrInUse);
         let probe = listener.accept().await.unwrap();
         assert!(probe.receive().await.unwrap().is_none(), "the attempt to take the name over");
         let client = handle.connect_unix(&path).await.unwrap();

@@ -7,6 +7,7 @@ use protocol::signature::PublicKey;
 use protocol::{AddressBuf, LineBuffer};
 
 use super::identity::{Candidate, Challenge};
+use super::post::LinkPost;
 use super::settings::Settings;
 use crate::clock::Now;
 
@@ -61,6 +62,7 @@ pub(super) struct Connection {
     /// Octets given to the outbox and not yet known to be sent.
     pub(super) outbox_octets: usize,
     pub(super) is_closing: bool,
+    pub(super) post: LinkPost,
 }
 
 impl Connection {
@@ -79,6 +81,7 @@ impl Connection {
             heard_at: now,
             outbox_octets: 0,
             is_closing: false,
+            post: LinkPost::default(),
         }
     }
 }

@@ -17,7 +17,6 @@ use super::limits;
 use super::rate::network;
 use crate::clock::Now;
 use crate::event::Event;
-use crate::store::{Direction, Table};
 
 /// What 334 asked for.
 #[derive(Clone, Debug)]
@@ -159,18 +158,8 @@ impl Domain {
     /// The answer that ends a login: the highest number in the device's queue.
     pub(super) fn welcome(&mut self, id: ConnectionId, text: &str) -> Result<Answer, Answer> {
         let device = self.proven(id)?;
-        let number = self.last_queue_number(&device)?;
+        let number = self.post.spool.standing(&*self.store, &device)?.durable;
         Ok(AnswerLine::new(250, text).with("H-Q", number).into())
-    }
-
-    /// The number of the last line that waits for `device`; 0 if none does.
-    fn last_queue_number(&self, device: &AddressBuf) -> Result<u64, Answer> {
-        let owner = device.as_str().as_bytes();
-        let (first, last) = (0_u64.to_be_bytes(), u64::MAX.to_be_bytes());
-        let backward = Direction::Backward;
-        let rows = self.store.range(Table::Queue, owner, &first, &last, 1, backward)?;
-        let sort = rows.first().and_then(|(sort, _)| sort.first_chunk::<8>());
-        Ok(sort.map_or(0, |sort| u64::from_be_bytes(*sort)))
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! Each says what happens at the limit.
 
+use std::time::Duration;
+
+use crate::store;
+
 /// Octets that may wait in a connection's outbox before lines stay in the spool instead.
 pub const OUTBOX_OCTETS_MAX: usize = 256 * 1_024;
 
@@ -13,3 +17,60 @@ pub const NETWORKS_COUNTED_MAX: usize = 65_536;
 
 /// Failed proofs and invitations on one link: the last one is answered, then 421 closes the link.
 pub const FAILURES_MAX: u8 = 3;
+
+/// Octets in a connection's outbox at which it is closed: its client sends commands and reads no
+/// answers. Lines of a queue stop long before.
+pub const OUTBOX_OCTETS_CLOSE: usize = 8 << 20;
+
+/// Lines that wait on one link for a choice after 350; at more the oldest is forgotten, and its
+/// 130 gets 503.
+pub const CHOICES_MAX: usize = 16;
+
+/// Octets of those lines; at more the oldest is forgotten.
+pub const CHOICE_OCTETS_MAX: usize = 256 * 1_024;
+
+/// How long a line waits for a choice.
+pub const CHOICE_TIME_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Octets of held lines that one commit moves into queues; the rest follows in the next.
+pub const RELEASE_OCTETS_MAX: usize = 48 * 1_024;
+
+/// Operations after which that commit takes no further line.
+pub const RELEASE_OPERATIONS_MAX: usize = 2_048;
+
+/// Accounts with held lines that one tick looks at.
+pub const HOLDERS_PER_TICK: usize = 64;
+
+/// Chunks that wait in memory for one link; the sender of one more gets 450.
+pub const CHUNKS_WAITING_MAX: usize = 16;
+
+/// Octets of chunks that wait in memory for all links; the sender of more gets 450.
+pub const CHUNK_OCTETS_WAITING_MAX: usize = 64 << 20;
+
+/// Signed bounces in a minute for one account (SPEC.md §8); the rest are counted.
+pub const BOUNCES_PER_MINUTE: u32 = 5;
+
+/// Accounts whose bounces are counted apart; those beyond share one count.
+pub const BOUNCED_ACCOUNTS_MAX: usize = 4_096;
+
+/// How long after the start nothing is given up, so that a wrong clock can be noticed.
+pub const SWEEP_DELAY: Duration = Duration::from_secs(10 * 60);
+
+/// How long a round of the sweep is followed by nothing.
+pub const SWEEP_PAUSE: Duration = Duration::from_secs(60);
+
+/// Steps of the sweep in one tick.
+pub const SWEEP_STEPS_PER_TICK: usize = 64;
+
+/// Rows that one step of the sweep looks at.
+pub const SWEEP_ROWS_PER_STEP: u64 = 64;
+
+const _: () = {
+    // What is released at once, with a copy for every device of both sides, fits a commit.
+    let devices = 2 * protocol::limits::RECORD_DEVICES_MAX;
+    let octets = (RELEASE_OCTETS_MAX + protocol::limits::LINE_OCTETS_MAX) * devices;
+    assert!(octets + (512 << 10) < store::limits::COMMIT_OCTETS_MAX);
+    // A row and two notes for each device.
+    assert!(RELEASE_OPERATIONS_MAX + 3 * devices < store::limits::COMMIT_OPERATIONS_MAX);
+    assert!(OUTBOX_OCTETS_MAX < OUTBOX_OCTETS_CLOSE);
+};

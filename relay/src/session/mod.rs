@@ -7,18 +7,31 @@
 //! something is written in the continuation of a commit, never before it. Limits: [`limits`].
 
 mod answer;
+mod choice;
 mod connection;
+mod delivery;
 mod failure;
+mod file;
 mod hello;
 mod identity;
 pub mod limits;
+mod message;
+mod offer;
 pub mod operator;
 mod permission;
+mod post;
+mod queue;
 mod rate;
+mod recipient;
 mod record;
 mod registration;
 mod settings;
+mod sweep;
+mod typing;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod ledger;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod simulation;
@@ -31,6 +44,7 @@ use protocol::{AddressBuf, Code, Command, Line};
 
 pub use answer::Answer;
 pub use connection::{ConnectionId, Peer, State};
+pub use post::PostCounts;
 pub use settings::Settings;
 
 use crate::clock::Now;
@@ -40,6 +54,7 @@ use crate::keys::{KeyError, SigningKeyName};
 use crate::store::{CommitToken, Operation, Outcome, Store};
 use connection::Connection;
 use operator::OperatorReply;
+use post::Post;
 use rate::Rate;
 
 /// What the outside has to do for the state machine.
@@ -74,6 +89,7 @@ pub struct Domain {
     /// The connection of each device that has proven itself.
     online: HashMap<AddressBuf, ConnectionId>,
     directory: Directory,
+    post: Post,
     logins: Rate<IpAddr>,
     commits: HashMap<CommitToken, AfterCommit>,
     signatures: HashMap<Ticket, AfterSigning>,
@@ -92,6 +108,7 @@ impl Domain {
         random: Box<dyn FnMut(&mut [u8])>,
     ) -> Self {
         Self {
+            post: Post::new(settings.spool),
             settings,
             store,
             connections: HashMap::new(),
@@ -144,6 +161,8 @@ impl Domain {
     /// The connection is gone.
     pub fn closed(&mut self, id: ConnectionId, _now: Now) {
         let Some(connection) = self.connections.remove(&id) else { return };
+        let octets = connection.post.chunks.iter().map(|chunk| chunk.line.len()).sum::<usize>();
+        self.post.waiting_octets -= octets;
         if let Some(device) = connection.device {
             if self.online.get(&device) == Some(&id) {
                 self.online.remove(&device);
@@ -155,6 +174,9 @@ impl Domain {
     pub fn flushed(&mut self, id: ConnectionId, pending_octets: usize, _now: Now) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.outbox_octets = pending_octets;
+            if pending_octets <= limits::OUTBOX_OCTETS_MAX / 2 {
+                self.pump(id);
+            }
         }
     }
 
@@ -163,6 +185,13 @@ impl Domain {
         let mut outcomes = Vec::new();
         self.store.completions(&mut outcomes);
         for (token, outcome) in outcomes {
+            match outcome {
+                Outcome::Unknown => self.post.is_doubtful = true,
+                Outcome::Conflict { .. } | Outcome::Durable if self.post.is_doubtful => {
+                    self.end_doubt();
+                }
+                _ => {}
+            }
             if let Some(then) = self.commits.remove(&token) {
                 then(self, outcome, now);
             }
@@ -174,6 +203,11 @@ impl Domain {
         if let Some(then) = self.signatures.remove(&ticket) {
             then(self, result, now);
         }
+    }
+
+    /// Time has passed: does what has become due. To be called about once a second.
+    pub fn tick(&mut self, now: Now) {
+        self.tick_post(now);
     }
 
     /// What there is to do outside, in order.
@@ -189,7 +223,13 @@ impl Domain {
         let answer = match command.code() {
             Code::HELLO | Code::PING | Code::QUIT => self.hello(id, command, now),
             Code::IDENTITY | Code::PROOF => self.identity(id, command, now),
+            Code::RESUME | Code::ACKNOWLEDGE => self.queue(id, command, now),
+            Code::TYPING | Code::TYPING_STOPPED => self.typing(id, command),
+            Code::CHOICE => self.choose(id, command, now),
             Code::REGISTER => self.register(id, command, now),
+            code if (100..=105).contains(&code.number()) => self.message(id, command, now),
+            code if (700..=703).contains(&code.number()) => self.offer(id, command, now),
+            code if (800..=806).contains(&code.number()) => self.file(id, command, now),
             _ => Answer::text(502, "unknown command"),
         };
         self.answer(id, command.parameter("H-ID"), answer);
@@ -240,10 +280,17 @@ impl Domain {
 
     /// Puts whole lines into the outbox of a connection.
     fn send(&mut self, id: ConnectionId, octets: Vec<u8>) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.outbox_octets += octets.len();
-            self.effects.push(Effect::Send(id, octets));
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.outbox_octets + octets.len() > limits::OUTBOX_OCTETS_CLOSE {
+            if !std::mem::replace(&mut connection.is_closing, true) {
+                self.effects.push(Effect::Close(id));
+                self.emit(Event::OutboxOverflowed);
+            }
+            return;
         }
+        connection.outbox_octets += octets.len();
+        connection.post.given_octets += octets.len() as u64;
+        self.effects.push(Effect::Send(id, octets));
     }
 
     /// Says goodbye with `answer` and closes once it is out.

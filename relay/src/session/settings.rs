@@ -2,6 +2,8 @@
 
 use protocol::limits::LINE_OCTETS_MAX;
 
+use crate::spool;
+
 /// Settings of a domain, validated.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -13,6 +15,12 @@ pub struct Settings {
     pub file_octets_max: u64,
     /// Suites that the domain allows, in the spelling of `SUITES=`.
     pub suites: Vec<String>,
+    /// Whether every line from person to person must be signed.
+    pub requires_signatures: bool,
+    /// Whether unknown users are answered as known ones who told nothing.
+    pub hides_users: bool,
+    /// What queues may hold, and for how long.
+    pub spool: spool::Settings,
 }
 
 impl Settings {
@@ -24,6 +32,9 @@ impl Settings {
             line_octets_max: LINE_OCTETS_MAX,
             file_octets_max: 2 << 30,
             suites: vec!["M1".into(), "M2".into()],
+            requires_signatures: false,
+            hides_users: true,
+            spool: spool::Settings::defaults(),
         }
     }
 

@@ -107,14 +107,22 @@ pub const fn epoch(at: Timestamp) -> u64 {
     at.0 / limits::EPOCH_MS
 }
 
-/// Deletes the weeks that nobody asks for any more, a part at a time.
-#[derive(Debug, Default)]
+/// Deletes the epochs of a table that nobody asks for any more, a part at a time.
+#[derive(Debug)]
 pub struct Sweeper {
-    /// The first week that may still have rows; `None` until the store was asked.
+    table: Table,
+    epoch_ms: u64,
+    /// The first epoch that may still have rows; `None` until the store was asked.
     next: Option<u64>,
 }
 
 impl Sweeper {
+    /// A sweeper of `table`, whose owners are the numbers of epochs of `epoch_ms`.
+    #[must_use]
+    pub const fn new(table: Table, epoch_ms: u64) -> Self {
+        Self { table, epoch_ms, next: None }
+    }
+
     /// The next deletion that is due at `at`, if there is one. To be asked again once it is
     /// durable.
     ///
@@ -125,8 +133,8 @@ impl Sweeper {
         store: &dyn Store,
         at: Timestamp,
     ) -> Result<Option<Vec<Operation>>, StoreError> {
-        let row = Row::new(Table::Meta, b"", b"message-id-epoch");
-        let current = epoch(at);
+        let row = Row::new(Table::Meta, b"", &[b"epoch-", &[self.table.number()][..]].concat());
+        let current = at.0 / self.epoch_ms;
         let next = match self.next {
             Some(next) => next,
             None => {
@@ -145,7 +153,7 @@ impl Sweeper {
         }
         let owner = next.to_be_bytes();
         let rows = store.range(
-            Table::Dedupe,
+            self.table,
             &owner,
             &[],
             &[0xff; 32],
@@ -158,7 +166,7 @@ impl Sweeper {
             return Ok(Some(vec![Operation::Put { row, value: after.to_be_bytes().to_vec() }]));
         };
         Ok(Some(vec![Operation::DeleteRange {
-            table: Table::Dedupe,
+            table: self.table,
             owner: owner.into(),
             from_sort: first.clone(),
             to_sort: last.clone(),
@@ -215,7 +223,7 @@ mod tests {
     fn old_weeks_are_deleted_a_part_at_a_time() {
         let start = 1_000 * WEEK;
         let mut store = MemoryStore::new();
-        let mut sweeper = Sweeper::default();
+        let mut sweeper = Sweeper::new(Table::Dedupe, WEEK);
         let sweep = |store: &mut MemoryStore, sweeper: &mut Sweeper, at| {
             let mut count = 0;
             while let Some(operations) = sweeper.next(store, Timestamp(at)).unwrap() {
@@ -231,7 +239,7 @@ mod tests {
         }
         assert_eq!(sweep(&mut store, &mut sweeper, start + 2 * WEEK - 1), 1, "an empty week");
         assert_eq!(store.row_count(), rows + 1);
-        let mut sweeper = Sweeper::default();
+        let mut sweeper = Sweeper::new(Table::Dedupe, WEEK);
         assert_eq!(sweep(&mut store, &mut sweeper, start + 2 * WEEK), 3);
         assert_eq!(store.row_count(), 1);
     }

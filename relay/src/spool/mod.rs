@@ -26,7 +26,7 @@ use protocol::timestamp::Timestamp;
 
 pub use entry::{Entry, Kind, Totals};
 pub use release::Holders;
-pub use sweep::{Due, SweepRow};
+pub use sweep::Due;
 
 use crate::store::{Direction, Operation, Row, Store, StoreError, Table};
 use queue::{CursorRow, Kept, Queue};
@@ -271,6 +271,49 @@ impl Spool {
             operations.push(sweep::note(octets, sweep::kept_due(at)));
         }
         Ok(Some(move_cursor(owner, queue, freed, kept, operations)))
+    }
+
+    /// Plans to free what [`Spool::acknowledge`] would, by deletions alone, for a store that takes
+    /// nothing else: the last line that was sent stays, so that its number is not given again
+    /// even if the cursor on disk never learns of this. `None` if nothing can be freed so.
+    ///
+    /// # Errors
+    /// As [`Spool::acknowledge`].
+    pub fn free_only(
+        &mut self,
+        store: &dyn Store,
+        owner: &AddressBuf,
+        (up_to, kept): (u64, &[u64]),
+        at: Timestamp,
+        operations: &mut Vec<Operation>,
+    ) -> Result<Option<Move>, SpoolError> {
+        let queue = self.queue(store, owner)?;
+        if up_to > queue.settled {
+            return Err(SpoolError::NeverGiven);
+        }
+        let octets = owner.as_str().as_bytes();
+        let (from, to) = ((queue.freed + 1).to_be_bytes(), up_to.to_be_bytes());
+        let last = store.range(Table::Queue, octets, &from, &to, 1, Direction::Backward)?;
+        let Some((sort, _)) = last.first() else { return Ok(None) };
+        let freed = number(sort)?.saturating_sub(1);
+        if freed <= queue.freed {
+            return Ok(None);
+        }
+        let kept = queue.keep(kept, freed, at);
+        operations.push(Operation::DeleteRange {
+            table: Table::Queue,
+            owner: octets.into(),
+            from_sort: from.into(),
+            to_sort: freed.to_be_bytes().into(),
+            keep: kept.iter().map(|kept| Box::from(kept.number.to_be_bytes())).collect(),
+        });
+        queue.in_flight += 1;
+        queue.cursors_in_flight += 1;
+        // What was kept before stays listed: its rows were not deleted.
+        let mut all = queue.kept.clone();
+        all.extend(kept.into_iter().filter(|kept| queue.kept.iter().all(|old| old != kept)));
+        all.truncate(limits::KEPT_MAX);
+        Ok(Some(Move { owner: owner.clone(), freed, kept: all }))
     }
 
     /// The commit of a move is durable.

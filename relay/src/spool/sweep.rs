@@ -24,9 +24,6 @@ pub struct Due {
     pub owner: AddressBuf,
 }
 
-/// A row met by a sweep: its number, and the row unless it is damaged.
-pub type SweepRow = (u64, Option<Entry>);
-
 /// Under which times a line is noted: one place for long lives, one for short ones; 0 is no note.
 pub(super) const fn due_times(received_at: Timestamp, expires_at: Timestamp) -> [u64; 2] {
     if expires_at.ms_since(received_at) > LONG_LIFE_MS {
@@ -95,7 +92,7 @@ impl Spool {
         due: &Due,
         after: u64,
         limit: u64,
-    ) -> Result<Vec<SweepRow>, SpoolError> {
+    ) -> Result<Vec<(u64, Option<Entry>)>, SpoolError> {
         let queue = self.queue(store, &due.owner)?;
         let settled = queue.settled;
         let first = queue.kept.iter().map(|kept| kept.number).min();

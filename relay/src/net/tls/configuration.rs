@@ -13,8 +13,8 @@ use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme, version};
 use rustls_pki_types::CertificateDer;
 
-use super::exporter::Tap;
 use super::TlsError;
+use super::exporter::Tap;
 
 /// The application protocol of clients.
 pub const ALPN_CLIENT: &[u8] = b"cim1";

@@ -147,9 +147,13 @@ impl Session {
     /// [`TlsError::Handshaking`] before the end of the handshake, [`TlsError::Exhausted`],
     /// [`TlsError::Library`].
     pub fn seal(&mut self, plaintext: &[u8], outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
-        self.write(outgoing, |writer, space| {
-            if plaintext.is_empty() { Ok(0) } else { writer.encrypt(plaintext, space) }
-        }, sealed_length(plaintext.len()))
+        self.write(
+            outgoing,
+            |writer, space| {
+                if plaintext.is_empty() { Ok(0) } else { writer.encrypt(plaintext, space) }
+            },
+            sealed_length(plaintext.len()),
+        )
     }
 
     /// Appends the word that we will send nothing more.
