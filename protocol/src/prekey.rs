@@ -329,3 +329,113 @@ impl NextKeys {
 fn read_x25519(value: &[u8]) -> Result<[u8; X25519_KEY_OCTETS], StatementError> {
     value.try_into().map_err(|_| StatementError::Key)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use crate::error::StatementError as Why;
+
+    fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
+        let mut body = Writer::new();
+        body.push(kind, value).unwrap();
+        body.finish()
+    }
+
+    fn read(parameters: &str, body: &[u8]) -> Result<Prekey, Error> {
+        let body = crate::base64::encode(body);
+        let line = format!("611 FROM bob@b.example/d7 {parameters} {body} c2ln");
+        Prekey::parse(&Command::parse(line.as_bytes()).unwrap())
+    }
+
+    /// Any key with all coefficients zero passes the modulus check.
+    const ML_KEM: [u8; ML_KEM_KEY_OCTETS] = [0; ML_KEM_KEY_OCTETS];
+    const DAY: u64 = 24 * 60 * 60 * 1_000;
+
+    #[test]
+    fn the_modulus_check() {
+        let with = |position: usize, coefficient: u16| {
+            let mut key = ML_KEM;
+            let at = position / 2 * 3;
+            if position.is_multiple_of(2) {
+                key[at] = coefficient as u8;
+                key[at + 1] |= (coefficient >> 8) as u8;
+            } else {
+                key[at + 1] |= (coefficient << 4) as u8;
+                key[at + 2] = (coefficient >> 4) as u8;
+            }
+            MlKemKey::parse(&key)
+        };
+        for position in [0, 1, 2, 383, 766, 767] {
+            assert!(with(position, 3_328).is_ok(), "{position}");
+            for coefficient in [3_329, 3_330, 4_095] {
+                assert_eq!(with(position, coefficient), Err(Why::Key), "{position}");
+            }
+        }
+        let mut seed = ML_KEM;
+        seed[ML_KEM_KEY_OCTETS - 32..].fill(0xFF);
+        assert!(MlKemKey::parse(&seed).is_ok(), "the seed is no coefficient");
+        assert!(MlKemKey::parse(&ML_KEM[1..]).is_err());
+        assert!(MlKemKey::parse(&[0; ML_KEM_KEY_OCTETS + 1]).is_err());
+    }
+
+    #[test]
+    fn hostile_parameters() {
+        let body = [tlv(16, &[9; 32]), tlv(17, &ML_KEM)].concat();
+        for (parameters, reply) in [
+            ("SPK=1 TS=1 NA=2", None),
+            ("TS=1 NA=2", Some(501)),
+            ("SPK=1 OPK=1 TS=1 NA=2", Some(501)),
+            ("SPK=x TS=1 NA=2", Some(501)),
+            ("SPK=1 NA=2", Some(501)),
+            ("SPK=1 TS=1", Some(501)),
+            ("SPK=1 TS=2 NA=2", Some(501)),
+            ("SPK=1 TS=3 NA=2", Some(501)),
+        ] {
+            let refused = read(parameters, &body).err().map(Error::reply_code);
+            assert_eq!(refused, reply, "{parameters}");
+        }
+        assert!(read(&format!("SPK=1 TS=7 NA={}", 7 + 30 * DAY), &body).is_ok());
+        assert!(read(&format!("SPK=1 TS=7 NA={}", 8 + 30 * DAY), &body).is_err());
+    }
+
+    #[test]
+    fn hostile_keys() {
+        let (x, kem) = (tlv(16, &[9; 32]), tlv(17, &ML_KEM));
+        let mut off_curve = [7; P256_KEY_OCTETS];
+        off_curve[0] = 4;
+        for (name, body, why) in [
+            ("only X25519", x.clone(), Why::Body),
+            ("only ML-KEM", kem.clone(), Why::Body),
+            ("twice", [x.clone(), x.clone(), kem.clone()].concat(), Why::Body),
+            ("short", [tlv(16, &[9; 31]), kem.clone()].concat(), Why::Key),
+            ("modulus", [x.clone(), tlv(17, &[0xFF; ML_KEM_KEY_OCTETS])].concat(), Why::Key),
+            ("off curve", [x.clone(), kem.clone(), tlv(18, &off_curve)].concat(), Why::Key),
+            ("no RSA key", [x.clone(), kem.clone(), tlv(19, &[0; 400])].concat(), Why::Key),
+            ("one-time keys", [tlv(32, &[9; 32]), tlv(33, &ML_KEM)].concat(), Why::Body),
+        ] {
+            let refused = read("SPK=1 TS=1 NA=2", &body);
+            assert_eq!(refused, Err(why.into()), "{name}");
+        }
+        let one = tlv(32, &[9; 32]);
+        assert!(read("OPK=1 TS=1 NA=2", &one).is_ok());
+        assert!(read("OPK=1 TS=1 NA=2", &[one.clone(), tlv(200, &[])].concat()).is_ok());
+        for (name, body, why) in [
+            ("both curves", [one.clone(), tlv(34, &off_curve)].concat(), Why::Key),
+            ("twice", [one.clone(), one].concat(), Why::Body),
+            ("signed keys", [x, kem].concat(), Why::Body),
+        ] {
+            let refused = read("OPK=1 TS=1 NA=2", &body);
+            assert_eq!(refused, Err(why.into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_701() {
+        let curve = CurveKey::X25519([9; 32]);
+        let keys = NextKeys { curve, ml_kem: MlKemKey::parse(&ML_KEM).unwrap() };
+        assert_eq!(NextKeys::read(&keys.body().unwrap()), Ok(keys));
+        assert_eq!(NextKeys::read(&tlv(16, &[9; 32])), Err(Why::Body));
+        assert_eq!(NextKeys::read(&tlv(32, &[9; 32])), Err(Why::Body));
+    }
+}

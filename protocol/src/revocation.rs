@@ -145,3 +145,109 @@ impl Revocation {
         self.account.as_address()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::error::StatementError as Why;
+    use crate::record::RecordBuilder;
+    use crate::signature::SoftwareSigner;
+
+    fn key(seed: u8) -> SoftwareSigner {
+        SoftwareSigner::ed25519(&[seed; 32]).unwrap()
+    }
+
+    fn record() -> Record {
+        let account = Address::parse("alice@a.example").unwrap();
+        let line = RecordBuilder::new(account, Timestamp(1), Timestamp(9))
+            .device("d1", key(11).public_key())
+            .recovery(Some(recovery_hash(key(21).public_key())))
+            .sign(&key(1))
+            .unwrap();
+        Record::parse(&Command::parse(line.as_bytes()).unwrap()).unwrap()
+    }
+
+    fn revocation(device: Option<&str>, by: RevokedBy) -> Revocation {
+        Revocation {
+            account: AddressBuf::parse("alice@a.example").unwrap(),
+            record: record().name(),
+            device: device.map(Into::into),
+            by,
+            at: Timestamp(5),
+            id: MessageId::from_octets(&[5; 16]),
+        }
+    }
+
+    fn verify(line: &str, domain: Option<&PublicKey>) -> Result<Revocation, Error> {
+        Revocation::verify(&Command::parse(line.as_bytes()).unwrap(), &record(), domain)
+    }
+
+    #[test]
+    fn each_key_that_may_revoke() {
+        let domain = key(31);
+        for device in [None, Some("d1")] {
+            for (by, signer) in [
+                (RevokedBy::Identity, key(1)),
+                (RevokedBy::Recovery(key(21).public_key().clone()), key(21)),
+                (RevokedBy::Domain, key(31)),
+            ] {
+                let revocation = revocation(device, by);
+                let line = revocation.sign(&signer).unwrap();
+                assert_eq!(verify(&line, Some(domain.public_key())), Ok(revocation));
+            }
+        }
+    }
+
+    #[test]
+    fn refused() {
+        let other = RevokedBy::Recovery(key(22).public_key().clone());
+        let good = revocation(Some("d1"), RevokedBy::Identity);
+        for (name, revocation, seed, why) in [
+            ("device key", good.clone(), 11, Why::Signature),
+            ("another recovery key", Revocation { by: other, ..good.clone() }, 22, Why::Recovery),
+            (
+                "no domain key at hand",
+                Revocation { by: RevokedBy::Domain, ..good.clone() },
+                31,
+                Why::Signature,
+            ),
+            (
+                "another record",
+                Revocation { record: RecordName::from_octets(&[0; 32]), ..good.clone() },
+                1,
+                Why::Previous,
+            ),
+            ("no such device", revocation(Some("d9"), RevokedBy::Identity), 1, Why::UnknownDevice),
+            (
+                "another account",
+                Revocation { account: AddressBuf::parse("bob@a.example").unwrap(), ..good },
+                1,
+                Why::Account,
+            ),
+        ] {
+            let line = revocation.sign(&key(seed)).unwrap();
+            assert_eq!(verify(&line, None), Err(why.into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn malformed() {
+        let id = MessageId::from_octets(&[0; 16]);
+        let kr = RecordName::from_octets(&[0; 32]);
+        for (line, reply) in [
+            (format!("602 FROM alice@a/d1 KR={kr} TS=1 MID={id} - c2ln"), 510),
+            (format!("602 TO b@b FROM alice@a KR={kr} TS=1 MID={id} - c2ln"), 510),
+            (format!("602 FROM alice@a TS=1 MID={id} - c2ln"), 501),
+            (format!("602 FROM alice@a KR={kr} MID={id} - c2ln"), 501),
+            (format!("602 FROM alice@a KR={kr} TS=1 - c2ln"), 501),
+            (format!("602 FROM alice@a KR={kr} DEV=D1 TS=1 MID={id} - c2ln"), 501),
+            (format!("602 FROM alice@a KR={kr} BY=me TS=1 MID={id} - c2ln"), 501),
+            (format!("602 FROM alice@a KR={kr} TS=1 MID={id} AwAB c2ln"), 501),
+            (format!("601 FROM alice@a KR={kr} TS=1 MID={id} - c2ln"), 502),
+        ] {
+            let parsed = Revocation::parse(&Command::parse(line.as_bytes()).unwrap());
+            assert_eq!(parsed.map_err(Error::reply_code), Err(reply), "{line}");
+        }
+    }
+}

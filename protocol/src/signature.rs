@@ -8,6 +8,7 @@
 
 use core::fmt;
 
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     self as aws, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
@@ -423,7 +424,10 @@ fn is_good_rsa(octets: &[u8]) -> bool {
     let Ok(key) = aws_lc_rs::rsa::PublicEncryptingKey::from_der(octets) else {
         return false;
     };
-    (3_072..=8_192).contains(&key.key_size_bits())
+    // AWS-LC reads past-the-end octets and other spellings; a key has one.
+    let has_one_spelling =
+        AsDer::<PublicKeyX509Der<'_>>::as_der(&key).is_ok_and(|der| der.as_ref() == octets);
+    has_one_spelling && (3_072..=8_192).contains(&key.key_size_bits())
 }
 
 #[cfg(test)]
