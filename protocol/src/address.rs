@@ -8,6 +8,9 @@ use core::cmp::Ordering;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 
+use precis_profiles::UsernameCaseMapped;
+use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
+
 use crate::error::{Error, Malformed};
 use crate::limits::{
     ADDRESS_OCTETS_MAX, DEVICE_OCTETS_MAX, DOMAIN_OCTETS_MAX, LABEL_OCTETS_MAX, LOCAL_OCTETS_MAX,
@@ -261,11 +264,12 @@ fn check_local(text: &str) -> Result<(), Error> {
         octets.push(decoded);
     }
     let local = core::str::from_utf8(&octets).map_err(|_| Malformed::Address)?;
-    // RFC 8265 §3.3 maps to lower case; a local part that this changes is another spelling.
-    if local.chars().any(|c| c.is_uppercase() || c.is_control() || c.is_whitespace()) {
-        return Err(Malformed::Address.into());
+    // A local part that the profile changes is another spelling of one it does not (RFC 8265
+    // §3.3): width, case, normalisation, then which characters and directions may stand.
+    match UsernameCaseMapped::enforce(local) {
+        Ok(enforced) if enforced == local => Ok(()),
+        _ => Err(Malformed::Address.into()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -308,6 +312,16 @@ mod tests {
             ("a%40@b", 501),
             ("a%C3@b", 510),
             ("a%C3%84@b", 510),
+            ("a%EF%BC%A1@b", 510),   // FULLWIDTH LATIN CAPITAL LETTER A
+            ("%EF%BD%81@b", 510),    // FULLWIDTH LATIN SMALL LETTER A
+            ("a%CC%88@b", 510),      // a and COMBINING DIAERESIS, not normalised
+            ("%E2%85%A7@b", 510),    // ROMAN NUMERAL EIGHT
+            ("%E2%80%AE@b", 510),    // RIGHT-TO-LEFT OVERRIDE
+            ("a%E2%80%8B@b", 510),   // ZERO WIDTH SPACE
+            ("a%C2%A0@b", 510),      // NO-BREAK SPACE
+            ("%F0%9F%98%80@b", 510), // GRINNING FACE
+            ("1%D7%90@b", 510),      // a digit before HEBREW LETTER ALEF
+            ("%CD%B8@b", 510),       // unassigned
             ("a%4@b", 501),
             ("a%c3%a4@b", 501),
             (&long_local, 510),
@@ -320,6 +334,14 @@ mod tests {
 
     #[test]
     fn accepted() {
+        for text in [
+            "%D7%90%D7%91@b", // HEBREW LETTER ALEF, BET
+            "%CF%83%CF%82@b", // GREEK SMALL LETTER SIGMA, FINAL SIGMA
+            "%E5%B1%B1@b",    // a mountain
+            "fu%C3%9Fball@b", // LATIN SMALL LETTER SHARP S
+        ] {
+            assert!(Address::parse(text).is_ok(), "{text}");
+        }
         for text in ["a%C3%A4@b", "a+b_c.d-e@x.y-z", "a%21@b", "a@b/abcdefghijklmnop", "b"] {
             assert!(Address::parse(text).is_ok(), "{text}");
         }
