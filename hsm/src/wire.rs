@@ -9,7 +9,7 @@
 //!
 //! Ids are the client's; id 0 is the service's own, for [`Response::State`] notices and for the
 //! last word before it closes a connection. No I/O here: a relay's ring drives this codec as well
-//! as [`crate::client`] does. Any octets that are not a frame are [`Error::Wire`], never a panic, and
+//! as [`crate::client`] does. Octets that are no frame are [`Error::Wire`], never a panic, and
 //! nothing after them is read. Consumed octets are wiped, since they may hold data keys.
 
 use std::borrow::Cow;

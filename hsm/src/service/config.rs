@@ -81,16 +81,16 @@ pub struct TokenConfig {
     /// Serial numbers of tokens whose keys this one holds copies of: their wrapped keys are opened.
     #[serde(default)]
     pub also_known_as: Vec<String>,
-    /// Which signatures of the token are verified in software before they are handed out.
+    /// Which answers of the token are checked before they are handed out.
     #[serde(default)]
-    pub check_signatures: CheckSignatures,
+    pub check_answers: CheckAnswers,
 }
 
-/// Which signatures of the token are verified in software.
+/// Which answers of the token are checked: signatures in software, wrapped keys by unwrapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum CheckSignatures {
-    /// Every one: some 40 µs of processor time each.
+pub enum CheckAnswers {
+    /// Every one: some 40 µs of processor time for a signature, an unwrapping for a wrapping.
     #[default]
     Always,
     /// One in 64.
@@ -340,10 +340,10 @@ impl Config {
             serial: self.token.serial.clone(),
             also_known_as: self.token.also_known_as.clone(),
             domain: self.domain.clone(),
-            check_every: match self.token.check_signatures {
-                CheckSignatures::Always => 1,
-                CheckSignatures::Sample => 64,
-                CheckSignatures::Never => 0,
+            check_every: match self.token.check_answers {
+                CheckAnswers::Always => 1,
+                CheckAnswers::Sample => 64,
+                CheckAnswers::Never => 0,
             },
         }
     }

@@ -39,7 +39,7 @@ pub struct Settings {
     pub also_known_as: Vec<String>,
     /// The domain whose keys are used.
     pub domain: String,
-    /// Every how many signatures one is verified in software: 1 all, 0 none.
+    /// Every how many answers one is checked: 1 all, 0 none.
     pub check_every: u64,
 }
 
@@ -79,7 +79,7 @@ impl Attached {
             .context
             .open_ro_session(self.slot)
             .map_err(|error| code::error(Some(self.slot.id()), error))?;
-        Ok(TokenSession { session, attached: self, cache: Cache::default(), signatures: 0 })
+        Ok(TokenSession { session, attached: self, cache: Cache::default(), answers: 0 })
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct TokenSession {
     pub(super) session: Pkcs11Session,
     pub(super) attached: Arc<Attached>,
     pub(super) cache: Cache,
-    pub(super) signatures: u64,
+    pub(super) answers: u64,
 }
 
 impl Session for TokenSession {
@@ -102,15 +102,11 @@ impl TokenSession {
             .sign(&Mechanism::Ecdsa, key.handle, hash.as_ref())
             .map_err(|error| self.error(error))?;
         let normal = signature::normalise(&raw)?;
-        let every = self.attached.check_every;
-        if every != 0
-            && self.signatures.is_multiple_of(every)
-            && !signature::holds(&key.public.point, message, &normal)
-        {
+        if self.is_checked() && !signature::holds(&key.public.point, message, &normal) {
             let what = format!("a signature by {} does not hold", key.label);
             return Err(Error::WrongAnswer { what: what.into() });
         }
-        self.signatures += 1;
+        self.answers += 1;
         Ok(Response::Signature(normal.to_vec()))
     }
 
@@ -162,13 +158,26 @@ impl TokenSession {
         }
     }
 
-    fn wrap(&self, name: KeyName, data_key: &Secret) -> Result<Vec<u8>, Error> {
+    /// Whether the answer under way is one of those to be checked.
+    fn is_checked(&self) -> bool {
+        let every = self.attached.check_every;
+        every != 0 && self.answers.is_multiple_of(every)
+    }
+
+    fn wrap(&mut self, name: KeyName, data_key: &Secret) -> Result<Vec<u8>, Error> {
         let key = self.key(name)?;
         let mechanism = self.attached.wrap.ok_or(Error::MechanismMissing {
             what: "wrap keys: no mechanism passed the self-test".into(),
         })?;
         let wrapper = Wrapper { session: &self.session, slot: self.attached.slot() };
         let (iv, data) = wrapper.wrap(mechanism, key.handle, data_key.expose())?;
+        // What is sealed under a key that cannot be unwrapped again is lost: look now.
+        if self.is_checked()
+            && wrapper.unwrap(mechanism, key.handle, &iv, &data).ok().as_ref() != Some(data_key)
+        {
+            let what = format!("what {} wrapped does not open again", key.label);
+            return Err(Error::WrongAnswer { what: what.into() });
+        }
         let blob = Blob {
             mechanism,
             key: key.public.key,
@@ -177,7 +186,9 @@ impl TokenSession {
             iv: iv.into(),
             data: data.into(),
         };
-        blob.encode(data_key.expose())
+        let bytes = blob.encode(data_key.expose());
+        self.answers += 1;
+        bytes
     }
 
     fn unwrap(&self, bytes: &[u8]) -> Result<Secret, Error> {

@@ -1,4 +1,4 @@
-//! The token goes away and comes back, the PIN is wrong, the service dies: nobody restarts anything.
+//! The token goes away and comes back, the PIN is wrong, the service dies: all is found again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};

@@ -5,4 +5,5 @@
 mod command;
 mod fault;
 mod job;
+mod proxy;
 mod rig;
