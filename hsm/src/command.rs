@@ -146,7 +146,8 @@ fn quiet() -> Result<(), Failure> {
 }
 
 fn log(config: &LogConfig, level: &str) {
-    let filter = EnvFilter::new(level);
+    // The wrapper of the C interface calls mechanisms it has no name for errors.
+    let filter = EnvFilter::new(format!("{level},cryptoki=off"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second initialisation in one process is a mistake of ours and harmless.
     let _ = match config.format {

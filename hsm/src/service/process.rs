@@ -1,6 +1,6 @@
 //! The process itself: what it may not leak, whom it runs as, how it starts anew.
 //!
-//! Order matters: [`harden`] first (no core dumps, not traceable, private files), then
+//! Order matters: [`harden`] first (no core dumps, not traceable, no new privileges), then
 //! [`drop_privileges`], before any thread exists, because Linux keeps credentials per thread.
 
 use std::ffi::OsString;
@@ -12,9 +12,11 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
 };
-use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    Gid, Uid, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 
 use crate::service::config::{GROUPS, LockMemory, ProcessConfig, USERS, number_of};
 
@@ -35,16 +37,32 @@ pub fn harden(config: &ProcessConfig) -> io::Result<Vec<String>> {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         notes.push(format!("tracing by others cannot be switched off: {error}"));
     }
+    if let Err(error) = set_no_new_privs(true) {
+        notes.push(format!("gaining privileges cannot be switched off: {error}"));
+    }
     if config.lock_memory != LockMemory::No
-        && let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)
+        && let Err(reason) = lock_memory()
     {
-        let text = format!("memory cannot be locked ({error}); raise LimitMEMLOCK=");
+        let text = format!("memory cannot be locked ({reason}); set LimitMEMLOCK=infinity");
         if config.lock_memory == LockMemory::Require {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         notes.push(text);
     }
     Ok(notes)
+}
+
+/// Locks what is touched, now and later. Under a limit every later allocation could fail, so it is
+/// done only without one; root lifts it, and keeps that when it becomes another user.
+fn lock_memory() -> Result<(), String> {
+    let unlimited = Rlimit { current: None, maximum: None };
+    if setrlimit(Resource::Memlock, unlimited).is_err()
+        && getrlimit(Resource::Memlock).current.is_some()
+    {
+        return Err("the limit is too low for all of it".to_owned());
+    }
+    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    mlockall(all).map_err(|error| error.to_string())
 }
 
 /// Becomes the configured user and group, if started as root. Call before starting threads.

@@ -176,3 +176,21 @@ fn completion_is_written() {
         assert!(rig.succeed(&["completion", shell]).contains("provision"));
     }
 }
+
+#[test]
+fn the_pin_may_be_a_systemd_credential() {
+    let Some(module) = rig::module() else { return };
+    let rig = Rig::new(&module);
+    let credentials = rig.at("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::rename(rig.at("pin"), format!("{credentials}/pin")).unwrap();
+    let config = fs::read_to_string(rig.at("hsmd.toml")).unwrap();
+    let config: Vec<&str> = config.lines().filter(|line| !line.starts_with("file =")).collect();
+    fs::write(rig.at("hsmd.toml"), config.join("\n")).unwrap();
+    let (_, said) = rig.fail(&["list"]);
+    assert!(said.contains("/run/credentials/pin"), "{said}");
+    let rig = rig.with_environment("CREDENTIALS_DIRECTORY", &credentials);
+    assert!(rig.succeed(&["list"]).contains("cipherim/a.example/domain/1"));
+    let _service = rig.serve();
+    rig.client().sign(hsm::Purpose::Domain, b"text").unwrap();
+}

@@ -32,6 +32,8 @@ pub(crate) struct Rig {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) module: PathBuf,
     settings: String,
+    /// The `[process]` section.
+    pub(crate) process: String,
     environment: Vec<(String, String)>,
 }
 
@@ -52,6 +54,7 @@ impl Rig {
             dir,
             module: module.to_owned(),
             settings: String::new(),
+            process: String::new(),
             environment: Vec::new(),
         };
         let tokens = rig.at("tokens");
@@ -78,10 +81,10 @@ impl Rig {
 
     pub(crate) fn write_config(&self) {
         let (module, pin, socket) = (self.module.display(), self.at("pin"), self.at("s"));
-        let settings = &self.settings;
+        let (settings, process) = (&self.settings, &self.process);
         let text = format!(
             "module = \"{module}\"\ndomain = \"{DOMAIN}\"\n[token]\nlabel = \"{LABEL}\"\n\
-             [pin]\nfile = \"{pin}\"\n[log]\nlevel = \"debug\"\n\
+             [pin]\nfile = \"{pin}\"\n[log]\nlevel = \"debug\"\n[process]\n{process}\n\
              [service]\nsocket = \"{socket}\"\n{settings}"
         );
         fs::write(self.at("hsmd.toml"), text).unwrap();
