@@ -8,7 +8,8 @@ use protocol::canonical::sha256;
 use protocol::identifier::RecordName;
 use protocol::timestamp::Timestamp;
 
-use crate::store::{Row, Table};
+use super::limits;
+use crate::store::{Cursor, Operation, Row, Scanned, Store, StoreError, Table};
 
 const FORMAT: u8 = 1;
 
@@ -56,4 +57,27 @@ impl Invitation {
 #[must_use]
 pub fn invitation_row(code: &str) -> Row {
     Row::new(Table::Invite, b"", &sha256(&[b"CIM1-INVITE", code.as_bytes()]))
+}
+
+/// The operations that remove invitations which ended long ago, of those that stand behind `after`
+/// in the table, and from where to go on the next time.
+///
+/// # Errors
+/// Those of [`Store::scan`].
+pub fn expired_invitations(
+    store: &dyn Store,
+    after: Option<Cursor>,
+    now: Timestamp,
+) -> Result<(Vec<Operation>, Option<Cursor>), StoreError> {
+    let (rows, next) = store.scan(Table::Invite, after, limits::INVITATIONS_SWEPT)?;
+    let is_old = |row: &Scanned| {
+        let invitation = Invitation::decode(&row.value);
+        let kept_until = invitation.map(|it| it.expires.plus_ms(limits::INVITATION_KEPT_MS));
+        kept_until.is_some_and(|until| until <= now)
+    };
+    let old = rows.into_iter().filter(is_old);
+    let delete = |row: Scanned| Operation::Delete {
+        row: Row { table: Table::Invite, owner: row.owner, sort: row.sort },
+    };
+    Ok((old.map(delete).collect(), next))
 }

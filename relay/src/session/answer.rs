@@ -51,6 +51,14 @@ impl Answer {
         Self::text(error.reply_code(), &error.to_string())
     }
 
+    /// The text for eyes of the last line.
+    pub(super) fn last_text(&self) -> &str {
+        match self {
+            Self::Later => "",
+            Self::Now(lines) => lines.last().map_or("", |line| &line.text),
+        }
+    }
+
     /// The lines of the wire, CRLF included, none longer than the other side takes; `None` if
     /// the answer comes later.
     pub(super) fn to_lines(
@@ -65,7 +73,8 @@ impl Answer {
             let values: Vec<(&str, &str)> =
                 line.parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
             if let Err(error) = writer.entry(&values) {
-                return Self::error(error).to_lines(hop_id, line_octets_max);
+                let code = error.reply_code();
+                return Some(AnswerWriter::new(code, hop_id, line_octets_max).finish(error.text()));
             }
         }
         Some(writer.finish(&last.text))

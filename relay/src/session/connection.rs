@@ -2,11 +2,9 @@
 
 use std::net::IpAddr;
 
-use protocol::limits::LINE_OCTETS_DEFAULT;
-use protocol::signature::PublicKey;
+use protocol::state::server::Handshake;
 use protocol::{AddressBuf, LineBuffer};
 
-use super::identity::{Candidate, Challenge};
 use super::post::LinkPost;
 use super::settings::Settings;
 use crate::clock::Now;
@@ -24,40 +22,17 @@ pub struct Peer {
     pub exporter: [u8; 32],
 }
 
-/// How far a connection has come (SPEC.md §5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Greeted; 010 is due.
-    Connected,
-    /// 010 was answered.
-    Greeted,
-    /// 011 was answered with a challenge; 012 is due.
-    Challenged,
-    /// Proof given for a key that no record lists yet: only 600 is taken.
-    Registering,
-    /// Proof given: the device is logged in.
-    Proven,
-}
-
 /// One connection.
 pub(super) struct Connection {
     pub(super) peer: Peer,
-    pub(super) state: State,
+    /// How far it has come, and as whom.
+    pub(super) handshake: Handshake,
     /// The device as which it speaks, once proven.
     pub(super) device: Option<AddressBuf>,
-    /// The key that it has proven.
-    pub(super) key: Option<PublicKey>,
-    /// FROM of its 010.
-    pub(super) hello_from: Option<AddressBuf>,
-    /// What 334 asked for.
-    pub(super) challenge: Option<Challenge>,
-    /// Who it is, while it may only register.
-    pub(super) candidate: Option<Candidate>,
-    /// Failed proofs and invitations.
+    /// Wrong invitations.
     pub(super) failures: u8,
     pub(super) lines: LineBuffer,
-    /// The longest line that the other side takes, CRLF included.
-    pub(super) peer_line_octets_max: usize,
+    pub(super) opened_at: Now,
     pub(super) heard_at: Now,
     /// Octets given to the outbox and not yet known to be sent.
     pub(super) outbox_octets: usize,
@@ -66,22 +41,23 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(peer: Peer, settings: &Settings, now: Now) -> Self {
+    pub(super) fn new(peer: Peer, handshake: Handshake, settings: &Settings, now: Now) -> Self {
         Self {
             peer,
-            state: State::Connected,
+            handshake,
             device: None,
-            key: None,
-            hello_from: None,
-            challenge: None,
-            candidate: None,
             failures: 0,
             lines: LineBuffer::new(settings.line_octets_max),
-            peer_line_octets_max: LINE_OCTETS_DEFAULT,
+            opened_at: now,
             heard_at: now,
             outbox_octets: 0,
             is_closing: false,
             post: LinkPost::default(),
         }
+    }
+
+    /// The longest line that the other side takes, CRLF included.
+    pub(super) fn line_octets_max(&self) -> usize {
+        self.handshake.capabilities().line_octets_max
     }
 }

@@ -8,6 +8,8 @@ use protocol::Command;
 use super::Domain;
 use super::answer::{Answer, AnswerLine};
 use super::connection::ConnectionId;
+use super::limits;
+use crate::clock::Now;
 use crate::event::Event;
 use crate::keys::KeyError;
 use crate::store::{Outcome, StoreError};
@@ -17,15 +19,45 @@ use crate::store::{Outcome, StoreError};
 pub(super) struct Caller {
     pub(super) id: ConnectionId,
     pub(super) hop_id: Option<Box<str>>,
+    /// How often the command met a conflict.
+    conflicts: u8,
 }
 
 impl Caller {
     pub(super) fn new(id: ConnectionId, command: &Command<'_>) -> Self {
-        Self { id, hop_id: command.parameter("H-ID").map(Into::into) }
+        Self { id, hop_id: command.parameter("H-ID").map(Into::into), conflicts: 0 }
     }
 }
 
+/// What handles a command and may have to do so again, with what is durable by then.
+pub(super) type Handler = fn(&mut Domain, &Caller, &Command<'_>, Now) -> Result<Answer, Answer>;
+
 impl Domain {
+    /// Handles a command.
+    pub(super) fn run(
+        &mut self,
+        handler: Handler,
+        id: ConnectionId,
+        command: &Command<'_>,
+        now: Now,
+    ) -> Answer {
+        handler(self, &Caller::new(id, command), command, now).unwrap_or_else(|refusal| refusal)
+    }
+
+    /// Handles the command of `line` again, because something else was committed before it.
+    pub(super) fn run_again(&mut self, handler: Handler, caller: &Caller, line: &str, now: Now) {
+        let conflicts = caller.conflicts + 1;
+        if conflicts > limits::CONFLICTS_MAX {
+            return self.reply(caller, retry(450, 1, "somebody else was faster: try again"));
+        }
+        let caller = Caller { conflicts, ..caller.clone() };
+        let answer = match Command::parse(line.as_bytes()) {
+            Ok(command) => handler(self, &caller, &command, now),
+            Err(error) => Err(error.into()),
+        };
+        self.reply(&caller, answer.unwrap_or_else(|refusal| refusal));
+    }
+
     /// Answers the command that `caller` sent.
     pub(super) fn reply(&mut self, caller: &Caller, answer: Answer) {
         self.answer(caller.id, caller.hop_id.as_deref(), answer);

@@ -65,12 +65,48 @@ pub const SWEEP_STEPS_PER_TICK: usize = 64;
 /// Rows that one step of the sweep looks at.
 pub const SWEEP_ROWS_PER_STEP: u64 = 64;
 
+/// Times that one command is handled again because another commit came before it: 450.
+pub const CONFLICTS_MAX: u8 = 8;
+
+/// One-time prekeys of one account that another account gets in an hour; then it gets none.
+pub const PREKEYS_TAKEN_PER_HOUR: u32 = 10;
+
+/// Pairs of accounts whose takes are counted apart; those beyond share one count.
+pub const PREKEY_PAIRS_COUNTED_MAX: usize = 65_536;
+
+/// How long a link may take from its greeting to its proof or registration: 421.
+pub const LOGIN_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long nothing may come on a link that is logged in; its client pings every minute: 421.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How often rates, spent invitations and version numbers are swept.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Subscription requests (633) of one account in an hour: 453.
+pub const REQUESTS_PER_HOUR: u32 = 60;
+
+/// Accounts whose requests are counted apart; those beyond share one count.
+pub const REQUESTERS_COUNTED_MAX: usize = 65_536;
+
+/// Lines after which a statement for many devices goes on in another commit.
+pub const LINES_TOLD_AT_ONCE: usize = 512;
+
+/// Octets of those lines after which it does.
+pub const OCTETS_TOLD_AT_ONCE: usize = 1 << 20;
+
+/// Accounts in one answer to an operator. Each costs the check of a signature.
+pub const USERS_SHOWN_MAX: usize = 200;
+
 const _: () = {
     // What is released at once, with a copy for every device of both sides, fits a commit.
     let devices = 2 * protocol::limits::RECORD_DEVICES_MAX;
     let octets = (RELEASE_OCTETS_MAX + protocol::limits::LINE_OCTETS_MAX) * devices;
     assert!(octets + (512 << 10) < store::limits::COMMIT_OCTETS_MAX);
     // A row and two notes for each device.
+    assert!(3 * (LINES_TOLD_AT_ONCE + devices) < store::limits::COMMIT_OPERATIONS_MAX);
+    let octets = OCTETS_TOLD_AT_ONCE + protocol::limits::LINE_OCTETS_MAX * devices;
+    assert!(octets + (512 << 10) < store::limits::COMMIT_OCTETS_MAX);
     assert!(RELEASE_OPERATIONS_MAX + 3 * devices < store::limits::COMMIT_OPERATIONS_MAX);
     assert!(OUTBOX_OCTETS_MAX < OUTBOX_OCTETS_CLOSE);
 };

@@ -154,7 +154,7 @@ impl Domain {
         };
         let (tbs, signature) = (command.tbs(), command.signature());
         if is_required {
-            let key = self.connections.get(&id).and_then(|connection| connection.key.as_ref());
+            let key = self.connections.get(&id).and_then(|connection| connection.handshake.key());
             if key.is_none_or(|key| key.verify(&tbs, &signature).is_err()) {
                 return Err(Answer::text(553, "the signature of this device does not hold"));
             }

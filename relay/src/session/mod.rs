@@ -18,15 +18,22 @@ pub mod limits;
 mod message;
 mod offer;
 pub mod operator;
-mod permission;
+mod policy;
 mod post;
+mod prekey;
+mod presence;
 mod queue;
 mod rate;
 mod recipient;
 mod record;
 mod registration;
+mod revocation;
+mod roster;
 mod settings;
+pub mod signing;
+mod stop;
 mod sweep;
+mod tick;
 mod typing;
 
 #[cfg(test)]
@@ -40,19 +47,25 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use protocol::{AddressBuf, Code, Command, Line};
+use protocol::proof::ALPN_CLIENT;
+use protocol::state::server::Handshake;
+use protocol::table::check;
+use protocol::{Address, AddressBuf, Code, Command, Line};
 
 pub use answer::Answer;
-pub use connection::{ConnectionId, Peer, State};
+pub use connection::{ConnectionId, Peer};
 pub use post::PostCounts;
 pub use settings::Settings;
 
 use crate::clock::Now;
-use crate::directory::Directory;
+use crate::directory::{Directory, Prekeys};
 use crate::event::Event;
 use crate::keys::{KeyError, SigningKeyName};
-use crate::store::{CommitToken, Operation, Outcome, Store};
+use crate::presence::Presences;
+use crate::roster::Rosters;
+use crate::store::{CommitToken, Cursor, Operation, Outcome, Store};
 use connection::Connection;
+use failure::Handler;
 use operator::OperatorReply;
 use post::Post;
 use rate::Rate;
@@ -90,7 +103,20 @@ pub struct Domain {
     online: HashMap<AddressBuf, ConnectionId>,
     directory: Directory,
     post: Post,
+    prekeys: Prekeys,
+    presences: Presences,
+    rosters: Rosters,
+    /// 011 lines, by network.
     logins: Rate<IpAddr>,
+    /// Subscription requests, by account.
+    requests: Rate<AddressBuf>,
+    /// One-time prekeys handed out, by asking and asked account.
+    takes: Rate<(AddressBuf, AddressBuf)>,
+    /// When rates and the like were swept last.
+    swept_at: Duration,
+    /// Where the sweep of invitations goes on.
+    invitations_swept: Option<Cursor>,
+    is_stopping: bool,
     commits: HashMap<CommitToken, AfterCommit>,
     signatures: HashMap<Ticket, AfterSigning>,
     last_token: u64,
@@ -114,11 +140,27 @@ impl Domain {
             connections: HashMap::new(),
             online: HashMap::new(),
             directory: Directory::new(),
+            prekeys: Prekeys::new(),
+            presences: Presences::new(),
+            rosters: Rosters::new(),
             logins: Rate::new(
                 limits::LOGINS_PER_MINUTE,
                 Duration::from_secs(60),
                 limits::NETWORKS_COUNTED_MAX,
             ),
+            requests: Rate::new(
+                limits::REQUESTS_PER_HOUR,
+                Duration::from_secs(3_600),
+                limits::REQUESTERS_COUNTED_MAX,
+            ),
+            takes: Rate::new(
+                limits::PREKEYS_TAKEN_PER_HOUR,
+                Duration::from_secs(3_600),
+                limits::PREKEY_PAIRS_COUNTED_MAX,
+            ),
+            swept_at: Duration::ZERO,
+            invitations_swept: None,
+            is_stopping: false,
             commits: HashMap::new(),
             signatures: HashMap::new(),
             last_token: 0,
@@ -130,9 +172,16 @@ impl Domain {
 
     /// A TLS connection is ready; greets it.
     pub fn opened(&mut self, id: ConnectionId, peer: Peer, now: Now) {
-        self.connections.insert(id, Connection::new(peer, &self.settings, now));
-        let greeting = format!("220 :{} CIM/1 ready\r\n", self.settings.domain);
+        // The settings were validated; a domain that is none gets links that nobody can log in on.
+        let domain = Address::parse(&self.settings.domain);
+        let Ok(domain) = domain else { return self.effects.push(Effect::Close(id)) };
+        let handshake = Handshake::new(domain, ALPN_CLIENT, self.settings.capabilities());
+        let greeting = handshake.greeting();
+        self.connections.insert(id, Connection::new(peer, handshake, &self.settings, now));
         self.send(id, greeting.into_bytes());
+        if self.is_stopping {
+            self.close(id, Answer::text(421, "the relay stops"));
+        }
     }
 
     /// Octets arrived, cut anywhere.
@@ -140,6 +189,9 @@ impl Domain {
         // The buffer leaves the connection while its lines are handled, so that a line can
         // borrow from it.
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.is_closing || self.is_stopping {
+            return;
+        }
         connection.heard_at = now;
         let mut lines = std::mem::take(&mut connection.lines);
         lines.push(octets);
@@ -149,7 +201,8 @@ impl Domain {
                 Ok(Line::Reply(_)) => self.emit(Event::ReplyIgnored),
                 Err(error) => self.refuse_line(id, error),
             }
-            if self.connections.get(&id).is_none_or(|connection| connection.is_closing) {
+            let is_over = |connection: &Connection| connection.is_closing;
+            if self.is_stopping || self.connections.get(&id).is_none_or(is_over) {
                 return;
             }
         }
@@ -159,13 +212,14 @@ impl Domain {
     }
 
     /// The connection is gone.
-    pub fn closed(&mut self, id: ConnectionId, _now: Now) {
+    pub fn closed(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.remove(&id) else { return };
         let octets = connection.post.chunks.iter().map(|chunk| chunk.line.len()).sum::<usize>();
         self.post.waiting_octets -= octets;
         if let Some(device) = connection.device {
             if self.online.get(&device) == Some(&id) {
                 self.online.remove(&device);
+                self.device_left(&device, now);
             }
         }
     }
@@ -196,6 +250,7 @@ impl Domain {
                 then(self, outcome, now);
             }
         }
+        self.stop_if_settled();
     }
 
     /// The token answered what [`Effect::Sign`] asked.
@@ -203,11 +258,7 @@ impl Domain {
         if let Some(then) = self.signatures.remove(&ticket) {
             then(self, result, now);
         }
-    }
-
-    /// Time has passed: does what has become due. To be called about once a second.
-    pub fn tick(&mut self, now: Now) {
-        self.tick_post(now);
+        self.stop_if_settled();
     }
 
     /// What there is to do outside, in order.
@@ -217,28 +268,61 @@ impl Domain {
 
     /// Sends a command to the file of its family.
     fn dispatch(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) {
-        if let Err(refusal) = self.permit(id, command) {
-            return self.answer(id, command.parameter("H-ID"), refusal);
-        }
-        let answer = match command.code() {
-            Code::HELLO | Code::PING | Code::QUIT => self.hello(id, command, now),
-            Code::IDENTITY | Code::PROOF => self.identity(id, command, now),
-            Code::RESUME | Code::ACKNOWLEDGE => self.queue(id, command, now),
-            Code::TYPING | Code::TYPING_STOPPED => self.typing(id, command),
-            Code::CHOICE => self.choose(id, command, now),
-            Code::REGISTER => self.register(id, command, now),
-            code if (100..=105).contains(&code.number()) => self.message(id, command, now),
-            code if (700..=703).contains(&code.number()) => self.offer(id, command, now),
-            code if (800..=806).contains(&code.number()) => self.file(id, command, now),
-            _ => Answer::text(502, "unknown command"),
+        let answer = match self.permit(id, command) {
+            Ok(()) => self.handle(id, command, now),
+            Err(error) => {
+                self.emit(Event::LineRefused { code: error.reply_code() });
+                Answer::error(error)
+            }
         };
         self.answer(id, command.parameter("H-ID"), answer);
+    }
+
+    /// Checks a line against the table of commands. The steps of a login are checked where they
+    /// are taken.
+    fn permit(&self, id: ConnectionId, command: &Command<'_>) -> Result<(), protocol::Error> {
+        let Some(connection) = self.connections.get(&id) else { return Ok(()) };
+        if matches!(command.code(), Code::HELLO | Code::IDENTITY | Code::PROOF) {
+            return Ok(());
+        }
+        check(command, &connection.handshake.link()).map(|_| ())
+    }
+
+    /// Hands a line that this link may send to its family.
+    fn handle(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) -> Answer {
+        let handler: Handler = match command.code() {
+            Code::HELLO | Code::IDENTITY | Code::PROOF => return self.identity(id, command, now),
+            Code::PING | Code::QUIT => return self.hello(id, command),
+            Code::RESUME | Code::ACKNOWLEDGE => return self.queue(id, command, now),
+            Code::TYPING | Code::TYPING_STOPPED => return self.typing(id, command),
+            Code::CHOICE => return self.choose(id, command, now),
+            code if (100..=105).contains(&code.number()) => return self.message(id, command, now),
+            code if (700..=703).contains(&code.number()) => return self.offer(id, command, now),
+            code if (800..=806).contains(&code.number()) => return self.file(id, command, now),
+            Code::PRESENCE_SET => Self::set_presence,
+            Code::PRESENCE_QUERY => Self::ask_presence,
+            Code::REGISTER => Self::register,
+            Code::RECORD => Self::publish,
+            Code::REVOKE => Self::revoke,
+            Code::RECORD_FETCH => Self::fetch_record,
+            Code::PREKEYS => Self::publish_prekey,
+            Code::PREKEYS_TAKE => Self::take_prekeys,
+            Code::ROSTER_GET => Self::fetch_roster,
+            Code::ROSTER_SET => Self::set_contact,
+            Code::SUBSCRIBE => Self::subscribe,
+            Code::APPROVE => Self::approve,
+            Code::DENY => Self::deny,
+            Code::BLOCK => Self::block,
+            Code::POLICY => Self::fetch_policy,
+            _ => return Answer::text(502, "unknown command"),
+        };
+        self.run(handler, id, command, now)
     }
 
     /// Writes `answer` to the connection; [`Answer::Later`] writes nothing.
     fn answer(&mut self, id: ConnectionId, hop_id: Option<&str>, answer: Answer) {
         let Some(connection) = self.connections.get(&id) else { return };
-        if let Some(lines) = answer.to_lines(hop_id, connection.peer_line_octets_max) {
+        if let Some(lines) = answer.to_lines(hop_id, connection.line_octets_max()) {
             self.send(id, lines.concat().into_bytes());
         }
     }
@@ -281,12 +365,13 @@ impl Domain {
     /// Puts whole lines into the outbox of a connection.
     fn send(&mut self, id: ConnectionId, octets: Vec<u8>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.outbox_octets + octets.len() > limits::OUTBOX_OCTETS_CLOSE {
-            if !std::mem::replace(&mut connection.is_closing, true) {
-                self.effects.push(Effect::Close(id));
-                self.emit(Event::OutboxOverflowed);
-            }
+        if connection.is_closing {
             return;
+        }
+        if connection.outbox_octets + octets.len() > limits::OUTBOX_OCTETS_CLOSE {
+            connection.is_closing = true;
+            self.effects.push(Effect::Close(id));
+            return self.emit(Event::OutboxOverflowed);
         }
         connection.outbox_octets += octets.len();
         connection.post.given_octets += octets.len() as u64;
@@ -295,6 +380,10 @@ impl Domain {
 
     /// Says goodbye with `answer` and closes once it is out.
     fn close(&mut self, id: ConnectionId, answer: Answer) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if connection.is_closing {
+            return;
+        }
         self.answer(id, None, answer);
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.is_closing = true;

@@ -5,8 +5,11 @@ use protocol::{Address, AddressBuf, Command, Error};
 
 use super::Domain;
 use super::answer::Answer;
+use super::delivery::Letter;
+use super::post::Batch;
 use crate::clock::Now;
 use crate::route::Relation;
+use crate::spool::{Claim, Kind, SpoolError};
 
 impl Domain {
     /// TO, which must be of this domain.
@@ -37,21 +40,48 @@ impl Domain {
         if self.directory.account(&*self.store, to)?.is_none() {
             return Ok(Relation::Unknown);
         }
-        Ok(Relation::Stranger)
+        let relation = self.rosters.relation(&*self.store, to, from)?;
+        Ok(match relation {
+            relation if relation.blocks => Relation::Blocked,
+            relation if relation.approves => Relation::Approved,
+            _ => Relation::Stranger,
+        })
     }
 
     /// Whether `account` is busy now, and until when.
-    pub(super) fn busy(&self, _account: Address<'_>, _now: Now) -> Option<Busy> {
-        None
+    pub(super) fn busy(&self, account: Address<'_>, now: Now) -> Option<Busy> {
+        let presence = self.presences.presence(account, now.timestamp);
+        presence.state.asks_senders().then_some(Busy { until: presence.until })
     }
 
     /// Whether the owner of `account` takes urgent lines from `from` while busy.
     pub(super) fn allows_urgent(
         &mut self,
-        _account: Address<'_>,
-        _from: Address<'_>,
+        account: Address<'_>,
+        from: Address<'_>,
     ) -> Result<bool, Answer> {
-        Ok(false)
+        Ok(self.rosters.relation(&*self.store, account, from)?.allows_urgent)
+    }
+
+    /// Adds a line to a batch for every device of `account`. A device whose queue is full goes
+    /// without it.
+    pub(super) fn enqueue_for_account(
+        &mut self,
+        batch: &mut Batch,
+        (command, claim): (&Command<'_>, Claim),
+        account: Address<'_>,
+        now: Now,
+    ) -> Result<(), Answer> {
+        let at = self.post.clock.read(now);
+        let expires_at = self.post.spool.expiry(at, None);
+        let letter = Letter { command, kind: Kind::Line, claim, received_at: at, expires_at };
+        for device in self.devices_of(account)? {
+            match self.enqueue(batch, letter, &device, false) {
+                Ok(()) | Err(SpoolError::Full) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 

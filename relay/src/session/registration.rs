@@ -1,18 +1,17 @@
 //! 600: an invited person becomes an account of the domain (SPEC.md §5).
 //!
 //! The record must list the very key that the link has proven. Invitation, account and record
-//! change in one commit; the same line sent again gets the same answer, whatever happened to the
-//! link in between. Wrong invitations count as failures of the link.
+//! change in one commit; the same line sent again gets the same answer. A link that broke before
+//! the answer shows its outcome at the next login. Wrong invitations count as failures of the link.
 
+use protocol::Command;
 use protocol::registration::{Admission, Registration};
 use protocol::role::Role;
-use protocol::{Command, Error};
+use protocol::table::State;
 
 use super::Domain;
 use super::answer::Answer;
-use super::connection::{ConnectionId, State};
 use super::failure::Caller;
-use super::identity::Candidate;
 use crate::clock::Now;
 use crate::directory::{self, Account, Invitation, invitation_row, publish_operations};
 use crate::event::Event;
@@ -20,41 +19,30 @@ use crate::store::{Operation, Outcome};
 
 impl Domain {
     /// Handles 600.
-    pub(super) fn register(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) -> Answer {
-        self.try_register(id, command, now).unwrap_or_else(|refusal| refusal)
-    }
-
-    fn try_register(
+    pub(super) fn register(
         &mut self,
-        id: ConnectionId,
+        caller: &Caller,
         command: &Command<'_>,
         now: Now,
     ) -> Result<Answer, Answer> {
-        let registration = Registration::parse(command)?;
-        let candidate = self.registering(id)?;
-        if !lists(&registration, &candidate) {
-            return Err(Answer::text(521, "the record does not list the key of this link"));
-        }
+        let Some(connection) = self.connections.get(&caller.id) else { return Ok(Answer::Later) };
+        let registration = connection.handshake.registration(command)?;
         if self.is_registered(&registration)? {
-            return self.registered(id, candidate, now);
-        }
-        let Some(connection) = self.connections.get(&id) else { return Ok(Answer::Later) };
-        if connection.state != State::Registering {
-            return Err(Answer::text(521, "the account has another record: use 601"));
+            return self.registered(caller, &registration, now);
         }
         let record = &registration.record;
         if record.role() != Role::User {
             return Err(Answer::text(521, "only people register themselves"));
         }
-        self.check_validity(record, now)?;
+        check_validity(record, now)?;
         let Admission::Invitation(code) = &registration.admission else {
             return Err(Answer::text(521, "registration is by invitation"));
         };
         let Some(invitation) = self.usable_invitation(code, &registration, now)? else {
-            return Ok(self.invitation_failed(id, command));
+            return Ok(self.invitation_failed(caller));
         };
         if self.directory.account(&*self.store, record.account())?.is_some() {
-            return Err(Answer::text(521, "the name is taken"));
+            return Err(Answer::text(551, "the name is taken"));
         }
         let account = Account::new(record.clone(), &registration.record_line, now.timestamp);
         let mut operations = publish_operations(&account, None);
@@ -62,46 +50,23 @@ impl Domain {
         let row = invitation_row(code);
         operations.push(Operation::RequireEqual { row: row.clone(), value: invitation.encode() });
         operations.push(Operation::Put { row, value: used.encode() });
-        let caller = Caller::new(id, command);
+        let (caller, line) = (caller.clone(), command.as_str().to_owned());
         self.commit(operations, now, move |domain, outcome, now| {
-            domain.register_outcome(&caller, &registration, candidate, outcome, now);
+            domain.directory.forget(registration.record.account());
+            match outcome {
+                Outcome::Durable => {
+                    domain.emit(Event::Registered);
+                    let answer = domain.registered(&caller, &registration, now);
+                    domain.reply(&caller, answer.unwrap_or_else(|refusal| refusal));
+                }
+                // The same line was on its way twice, or somebody else has the name now.
+                Outcome::Conflict { .. } => {
+                    domain.run_again(Self::register, &caller, &line, now);
+                }
+                outcome => domain.reply_not_durable(&caller, outcome),
+            }
         });
         Ok(Answer::Later)
-    }
-
-    fn register_outcome(
-        &mut self,
-        caller: &Caller,
-        registration: &Registration,
-        candidate: Candidate,
-        outcome: Outcome,
-        now: Now,
-    ) {
-        self.directory.forget(registration.record.account());
-        let is_taken = matches!(outcome, Outcome::Conflict { .. });
-        match outcome {
-            Outcome::Durable => self.emit(Event::Registered),
-            // The same line may have been on its way twice.
-            Outcome::Conflict { .. } => {}
-            other => return self.reply_not_durable(caller, other),
-        }
-        let answer = match self.is_registered(registration) {
-            Ok(true) => self.registered(caller.id, candidate, now),
-            Ok(false) if is_taken => {
-                Err(Answer::text(521, "the name is taken, or the invitation was used"))
-            }
-            Ok(false) => Err(Answer::text(451, "local fault: the operator must look")),
-            Err(refusal) => Err(refusal),
-        };
-        self.reply(caller, answer.unwrap_or_else(|refusal| refusal));
-    }
-
-    /// Who this link is while it registers, or once it has.
-    fn registering(&self, id: ConnectionId) -> Result<Candidate, Answer> {
-        let connection = self.connections.get(&id).ok_or(Answer::Later)?;
-        let proven = connection.device.clone().zip(connection.key.clone());
-        let proven = proven.map(|(device, key)| Candidate { device, key });
-        connection.candidate.clone().or(proven).ok_or(Answer::error(Error::LogInFirst))
     }
 
     /// Whether this very record is part of its account's history.
@@ -111,27 +76,31 @@ impl Domain {
         Ok(held.is_some())
     }
 
-    /// Answers a registration that is durable; the link becomes a login if it is not one yet.
+    /// Answers a registration that is durable; the link is logged in from now on.
     fn registered(
         &mut self,
-        id: ConnectionId,
-        candidate: Candidate,
+        caller: &Caller,
+        registration: &Registration,
         now: Now,
     ) -> Result<Answer, Answer> {
-        let Some(connection) = self.connections.get(&id) else { return Ok(Answer::Later) };
-        if connection.state == State::Registering {
-            let device = candidate.device.as_address();
-            let account = self.directory.account(&*self.store, device)?;
-            let name = device.device().unwrap_or_default();
-            let is_current = account.is_some_and(|account| {
-                account.device(name).is_some_and(|device| device.key == candidate.key)
-            });
-            if !is_current {
-                return Err(Answer::text(521, "the account has another record since"));
-            }
-            self.log_in(id, candidate, now);
+        let Some(connection) = self.connections.get(&caller.id) else { return Ok(Answer::Later) };
+        let (State::Registering, Some(device)) =
+            (connection.handshake.state(), connection.handshake.device())
+        else {
+            return Ok(Answer::text(250, "registered"));
+        };
+        let device = device.to_buf();
+        let account = self.directory.account(&*self.store, device.as_address())?;
+        if account.is_none_or(|account| account.record().name() != registration.record.name()) {
+            return Err(Answer::text(455, "the account has another record since"));
         }
-        self.welcome(id, "registered")
+        let Some(connection) = self.connections.get_mut(&caller.id) else {
+            return Ok(Answer::Later);
+        };
+        let line = connection.handshake.registered(caller.hop_id.as_deref());
+        self.send(caller.id, line.into_bytes());
+        self.logged_in(caller.id, &device, now);
+        Ok(Answer::Later)
     }
 
     /// The invitation, if it lets this registration in.
@@ -150,23 +119,25 @@ impl Domain {
         }))
     }
 
-    fn invitation_failed(&mut self, id: ConnectionId, command: &Command<'_>) -> Answer {
+    fn invitation_failed(&mut self, caller: &Caller) -> Answer {
         self.emit(Event::InvitationRefused);
         let text = "the invitation is unknown, used, expired or for somebody else";
-        let answer = Answer::text(521, text);
-        if self.count_failure(id) {
-            self.answer(id, command.parameter("H-ID"), answer);
-            self.close(id, Answer::text(421, "too many failures on this link"));
-            return Answer::Later;
+        self.reply(caller, Answer::text(535, text));
+        if let Some(connection) = self.connections.get_mut(&caller.id) {
+            connection.failures += 1;
         }
-        answer
+        self.close_if_exhausted(caller.id);
+        Answer::Later
     }
 }
 
-/// Whether the record lists the device of the link with the key that it has proven.
-fn lists(registration: &Registration, candidate: &Candidate) -> bool {
-    let device = candidate.device.as_address();
-    let listed = registration.record.device(device.device().unwrap_or_default());
-    registration.record.account() == device.account()
-        && listed.is_some_and(|listed| listed.key == candidate.key)
+/// Refuses a record that is expired, or that begins further ahead than clocks may differ.
+pub(super) fn check_validity(record: &protocol::record::Record, now: Now) -> Result<(), Answer> {
+    if record.not_after() <= now.timestamp {
+        return Err(Answer::text(558, "the record has expired: NA"));
+    }
+    if record.not_before() > now.timestamp.plus_ms(protocol::limits::TIMESTAMP_AHEAD_MS_MAX) {
+        return Err(Answer::text(501, "the record begins in the future: NB"));
+    }
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! What the domain's operator decides: the part of the configuration that sessions obey.
 
+use protocol::capability::Capabilities;
 use protocol::limits::LINE_OCTETS_MAX;
+use protocol::{Suite, Suites};
 
 use crate::spool;
 
@@ -38,13 +40,14 @@ impl Settings {
         }
     }
 
-    /// The words of `CAP=` in the answer to 010 (SPEC.md §3).
-    pub(super) fn capabilities(&self) -> String {
-        format!(
-            "LINE:{},SIGNED,SUITES:{},FILES:{}",
-            self.line_octets_max,
-            self.suites.join(","),
-            self.file_octets_max
-        )
+    /// What this relay offers in the answer to 010 (SPEC.md §3).
+    pub(super) fn capabilities(&self) -> Capabilities {
+        let suites: Vec<Suite> =
+            self.suites.iter().filter_map(|name| Suite::from_name(name)).collect();
+        Capabilities {
+            line_octets_max: self.line_octets_max,
+            suites: Suites::new(&suites),
+            ..Capabilities::full(self.file_octets_max)
+        }
     }
 }

@@ -380,6 +380,7 @@ impl Simulation {
             timestamp: self.now.timestamp.plus_ms(milliseconds),
             since_start: self.now.since_start + duration,
         };
+        self.domain.tick(self.now);
         self.settle();
     }
 
