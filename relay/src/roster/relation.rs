@@ -27,10 +27,16 @@ pub struct Relation {
 
 impl Relation {
     /// Whether the contact may know that the owner exists, and fetch its record: the owner has
-    /// approved it, or has asked it.
+    /// approved it, or has asked it. Blocking does not change that, so that it does not show.
     #[must_use]
     pub const fn is_visible(self) -> bool {
-        (self.approves || self.asks || self.is_approved) && !self.blocks
+        self.approves || self.asks || self.is_approved
+    }
+
+    /// Whether the contact sees the owner's presence.
+    #[must_use]
+    pub const fn shows_presence(self) -> bool {
+        self.approves && !self.blocks
     }
 
     /// Whether it is there only because the contact asked.
@@ -146,6 +152,10 @@ mod tests {
         assert!(asked.is_request() && !asked.is_visible());
         assert!(!Relation { is_listed: true, ..asked }.is_request());
         let asks = Relation { asks: true, ..Relation::default() };
-        assert!(asks.is_visible() && !Relation { blocks: true, ..asks }.is_visible());
+        assert!(asks.is_visible() && Relation { blocks: true, ..asks }.is_visible());
+        assert!(!asks.shows_presence());
+        let approves = Relation { approves: true, ..Relation::default() };
+        assert!(approves.shows_presence());
+        assert!(!Relation { blocks: true, ..approves }.shows_presence());
     }
 }

@@ -135,3 +135,7 @@ impl Domain {
         device.ok_or(Answer::error(Error::LogInFirst))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

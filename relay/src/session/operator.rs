@@ -443,3 +443,7 @@ fn durable(outcome: Outcome) -> Result<(), OperatorError> {
 fn refused(answer: Answer) -> OperatorError {
     OperatorError::Refused { text: answer.last_text().to_owned() }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

@@ -184,3 +184,7 @@ impl Given {
         Answer::Now(lines)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+pub(super) mod tests;

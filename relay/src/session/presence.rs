@@ -13,7 +13,6 @@ use super::connection::ConnectionId;
 use super::failure::Caller;
 use super::limits;
 use crate::clock::Now;
-use crate::directory::limits::ONE_TIME_PREKEYS_LOW;
 use crate::presence::offline;
 
 impl Domain {
@@ -62,7 +61,7 @@ impl Domain {
         }
         let is_own = account.account() == asker.account();
         let relation = self.rosters.relation(&*self.store, account, asker)?;
-        if is_own || (relation.approves && !relation.blocks) {
+        if is_own || relation.shows_presence() {
             return Ok(self.presences.presence(account, now.timestamp));
         }
         Ok(offline())
@@ -73,8 +72,9 @@ impl Domain {
         self.presences.came(device.as_address());
         self.presence_changed(device.as_address(), now);
         self.tell_who_is_here(device, now);
-        if let Ok(left) = self.prekeys.free_count(&*self.store, device)
-            && left <= ONE_TIME_PREKEYS_LOW
+        // Who has published none yet knows it.
+        if let Ok(Some(_)) = self.prekeys.signed(&*self.store, device)
+            && let Ok(left) = self.prekeys.free_count(&*self.store, device)
         {
             self.tell_low(device, left);
         }
@@ -92,7 +92,7 @@ impl Domain {
         self.release_held(&account.account().to_buf(), now);
         let Ok(roster) = self.rosters.roster(&*self.store, account) else { return };
         for (contact, relation) in roster.relations() {
-            if relation.approves && !relation.blocks {
+            if relation.shows_presence() {
                 for device in self.presences.online(contact.as_address()) {
                     self.tell_presence(&device, account, &presence);
                 }
@@ -149,3 +149,7 @@ fn alternatives(presence: &Presence) -> Option<String> {
     let words: Vec<String> = presence.alternatives.iter().map(ToString::to_string).collect();
     (!words.is_empty()).then(|| words.join(","))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

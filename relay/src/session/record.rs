@@ -175,3 +175,7 @@ pub(super) fn statement_line(command: &Command<'_>) -> String {
     // Commands are ASCII.
     String::from_utf8(line).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

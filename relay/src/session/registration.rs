@@ -60,9 +60,13 @@ impl Domain {
                     domain.reply(&caller, answer.unwrap_or_else(|refusal| refusal));
                 }
                 // The same line was on its way twice, or somebody else has the name now.
-                Outcome::Conflict { .. } => {
-                    domain.run_again(Self::register, &caller, &line, now);
-                }
+                Outcome::Conflict { .. } => match domain.is_registered(&registration) {
+                    Ok(true) => {
+                        let answer = domain.registered(&caller, &registration, now);
+                        domain.reply(&caller, answer.unwrap_or_else(|refusal| refusal));
+                    }
+                    _ => domain.run_again(Self::register, &caller, &line, now),
+                },
                 outcome => domain.reply_not_durable(&caller, outcome),
             }
         });
@@ -141,3 +145,7 @@ pub(super) fn check_validity(record: &protocol::record::Record, now: Now) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

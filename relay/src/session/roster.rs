@@ -21,6 +21,7 @@ use crate::store::Outcome;
 /// A change of one contact in one roster.
 pub(super) struct Change {
     owner: AddressBuf,
+    before: Relation,
     after: Contact,
     version: u64,
 }
@@ -275,7 +276,8 @@ impl Domain {
             &after,
         )?;
         plan.batch.operations.extend(operations);
-        plan.changes.push(Change { owner: owner.clone(), after, version });
+        let before = before.map(|before| before.relation).unwrap_or_default();
+        plan.changes.push(Change { owner: owner.clone(), before, after, version });
         Ok(true)
     }
 
@@ -326,7 +328,7 @@ impl Domain {
     }
 
     /// Tells the devices of each roster's owner what changed in it, but not the link that is
-    /// answered; and both sides what they may see of each other now.
+    /// answered; and contacts how the owner is, if they begin or cease to see it.
     fn tell_changes(&mut self, changes: &[Change], answered: ConnectionId, now: Now) {
         for change in changes {
             for device in self.presences.online(change.owner.as_address()) {
@@ -336,8 +338,11 @@ impl Domain {
                 }
             }
         }
-        if let Some(Change { owner, after, .. }) = changes.first() {
-            self.tell_contact(owner.as_address(), after.address.as_address(), now);
+        for Change { owner, before, after, .. } in changes {
+            // Whoever saw nothing and sees nothing is not told that somebody thought of it.
+            if before.shows_presence() != after.relation.shows_presence() {
+                self.tell_contact(owner.as_address(), after.address.as_address(), now);
+            }
         }
     }
 
@@ -418,3 +423,7 @@ fn describe(contact: &Contact) -> Vec<(&'static str, String)> {
     }
     described
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

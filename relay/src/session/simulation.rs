@@ -9,11 +9,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use protocol::canonical::sha256;
 use protocol::identifier::MessageId;
+use protocol::policy::Policy;
 use protocol::proof::{ALPN_CLIENT, Proof};
 use protocol::record::RecordBuilder;
 use protocol::registration::{Admission, Registration};
@@ -24,6 +26,7 @@ use protocol::{AddressBuf, Code, Command, CommandBuilder, Reply};
 use super::operator::{OperatorAnswer, OperatorReply, OperatorRequest};
 use super::{ConnectionId, Domain, Effect, Peer, Settings, Ticket};
 use crate::clock::Now;
+use crate::directory::provision;
 use crate::event::Event;
 use crate::keys::KeyService as _;
 use crate::keys::software::SoftwareKeys;
@@ -41,12 +44,20 @@ const TURNS_MAX: usize = 10_000;
 
 /// A store in memory that the test keeps a hand on.
 #[derive(Clone, Default)]
-pub(super) struct SharedStore(Arc<Mutex<MemoryStore>>);
+pub(super) struct SharedStore {
+    store: Arc<Mutex<MemoryStore>>,
+    is_busy: Arc<AtomicBool>,
+}
 
 impl SharedStore {
     /// Works on the store itself: its faults, its rows.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut MemoryStore) -> T) -> T {
-        work(&mut self.0.lock().unwrap())
+        work(&mut self.store.lock().unwrap())
+    }
+
+    /// Refuses every commit as a store whose queue is full, or no longer.
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        self.is_busy.store(is_busy, Ordering::SeqCst);
     }
 }
 
@@ -77,6 +88,9 @@ impl Store for SharedStore {
     }
 
     fn submit(&mut self, token: CommitToken, operations: Vec<Operation>) -> Result<(), StoreError> {
+        if self.is_busy.load(Ordering::SeqCst) {
+            return Err(StoreError::Busy);
+        }
         self.with(|store| store.submit(token, operations))
     }
 
@@ -234,11 +248,17 @@ impl Simulation {
         self.take(id)
     }
 
-    /// Sends a line that must be answered with exactly one.
+    /// Sends a line that must be answered with exactly one reply. Commands that come with it stay
+    /// for [`Simulation::take`].
     pub(super) fn ask(&mut self, id: ConnectionId, line: &str) -> String {
-        let mut lines = self.say(id, line);
-        assert_eq!(lines.len(), 1, "{line} got {lines:?}");
-        lines.remove(0)
+        let (mut replies, commands): (Vec<String>, Vec<String>) =
+            self.say(id, line).into_iter().partition(|line| (200..600).contains(&code(line)));
+        assert_eq!(replies.len(), 1, "{line} got {replies:?}");
+        let waiting = self.received.entry(id).or_default();
+        for command in commands {
+            waiting.extend_from_slice(format!("{command}\r\n").as_bytes());
+        }
+        replies.remove(0)
     }
 
     /// Sends a line that must be answered with exactly one, of this code.
@@ -276,6 +296,11 @@ impl Simulation {
             self.domain.flushed(id, 0, self.now);
             self.settle();
         }
+    }
+
+    /// Octets that a stalled link has been given and has not taken.
+    pub(super) fn pending(&self, id: ConnectionId) -> usize {
+        self.stalled.get(&id).copied().unwrap_or_default()
     }
 
     // People.
@@ -348,7 +373,30 @@ impl Simulation {
         format!("012 FROM {} - {}", person.device, protocol::base64::encode(&signature))
     }
 
+    /// Two people who have approved each other, with the links that they enrolled on.
+    pub(super) fn friends(&mut self) -> [(Person, ConnectionId); 2] {
+        let friends = [self.enrol("alice"), self.enrol("bob")];
+        let [(alice, a), (bob, b)] = &friends;
+        for (from, id, to) in [(alice, *a, bob), (bob, *b, alice)] {
+            self.expect(id, &from.line_to(Code::SUBSCRIBE, &to.account).finish(), 252);
+        }
+        for (from, id, to) in [(alice, *a, bob), (bob, *b, alice)] {
+            self.expect(id, &from.line_to(Code::APPROVE, &to.account).finish(), 250);
+        }
+        self.take(*a);
+        self.take(*b);
+        friends
+    }
+
     // The operator.
+
+    /// Makes the domain's own record and policy, as before serving.
+    pub(super) fn provision(&mut self) {
+        let domain = AddressBuf::parse(DOMAIN).unwrap();
+        let wanted = Policy::new(domain.as_address(), Timestamp(0), Timestamp(1));
+        let mut store = self.store.clone();
+        provision(&mut store, &*self.keys, &wanted, self.now.timestamp, &mut || ()).unwrap();
+    }
 
     /// Makes an invitation.
     pub(super) fn invite(&mut self, account: Option<&AddressBuf>) -> String {
@@ -369,6 +417,14 @@ impl Simulation {
         self.domain.operate(ticket, request, self.now);
         self.settle();
         self.operated.remove(&ticket).expect("the operator is answered")
+    }
+
+    /// Writes a row behind the domain's back.
+    pub(super) fn put(&mut self, row: Row, value: Vec<u8>) {
+        self.store.with(|store| {
+            store.submit(CommitToken(u64::MAX), vec![Operation::Put { row, value }]).unwrap();
+            store.completions(&mut Vec::new());
+        });
     }
 
     // Time, commits, faults.
