@@ -256,10 +256,12 @@ impl Database {
         })
     }
 
-    /// Waits until a keyspace's rows are in tables, not only in the journal.
+    /// Waits until the rows of these keyspaces are in tables, not only in the journal.
     #[cfg(test)]
-    pub(super) fn settle(&self) -> Result<(), DatabaseError> {
-        guarded(|| self.spaces.iter().try_for_each(Keyspace::rotate_memtable_and_wait))
+    pub(super) fn settle(&self, spaces: &[Space]) -> Result<(), DatabaseError> {
+        guarded(|| {
+            spaces.iter().try_for_each(|space| self.keyspace(*space).rotate_memtable_and_wait())
+        })
     }
 
     const fn keyspace(&self, space: Space) -> &Keyspace {

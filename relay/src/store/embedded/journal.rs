@@ -167,7 +167,7 @@ impl Reading {
         let Some(last) = self.whole.last_mut() else { return 0..0 };
         let octets = self.last_start as u64..last.end as u64;
         last.end = self.last_start;
-        if last.is_empty() {
+        if last.start == last.end {
             self.whole.pop();
         }
         self.batches -= 1;

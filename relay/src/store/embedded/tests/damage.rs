@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::*;
+use crate::store::embedded::Finding;
 
 /// How long the search for silent damage may take; the variable, in seconds, allows for all cases.
 const BUDGET: Duration = Duration::from_secs(25);
@@ -81,7 +82,7 @@ impl Ledger {
                 rows.push((contact, Some(value)));
             }
             if part < 2 {
-                opened.store.shared.database().unwrap().settle().unwrap();
+                opened.store.shared.database().unwrap().settle(&Space::ALL).unwrap();
             }
         }
         Self { rows }
@@ -214,4 +215,113 @@ fn no_damage_is_silent() {
     }
     println!("damage told: {told:?} of {count} cases");
     assert!(silent.is_empty(), "{} silent:\n{}", silent.len(), silent.join("\n"));
+}
+
+fn accepting(folder: &Path) -> Config {
+    Config { accept_loss: true, ..config(folder) }
+}
+
+fn damage_report(folder: &Path, keys: &Arc<SoftwareKeys>) -> StartReport {
+    match Opened::new(config(folder), keys) {
+        Err(OpenError::Damaged(report)) => report,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("the damage was not noticed"),
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_kept_aside_and_mended_only_with_consent() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys();
+    let journal = folder.path().join("data/0.jnl");
+    let length = |path: &Path| {
+        let octets = std::fs::read(path).unwrap();
+        octets.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1)
+    };
+    let mut opened = Opened::new(config(folder.path()), &keys).unwrap();
+    opened.put(&row(1), &[1; 500]);
+    drop(opened);
+    let start = length(&journal);
+    let mut opened = Opened::new(config(folder.path()), &keys).unwrap();
+    opened.put(&row(2), &[2; 500]);
+    drop(opened);
+    let end = length(&journal);
+    let mut opened = Opened::new(config(folder.path()), &keys).unwrap();
+    for number in 3..6 {
+        opened.put(&row(number), &[3; 500]);
+    }
+    drop(opened);
+    let mut octets = std::fs::read(&journal).unwrap();
+    octets[start + 100..end - 100].fill(0);
+    std::fs::write(&journal, &octets).unwrap();
+
+    let report = damage_report(folder.path(), &keys);
+    let [Finding::JournalDamaged { octets: range, copy: Some(copy), .. }, lost] =
+        &report.findings[..]
+    else {
+        panic!("{report}");
+    };
+    assert_eq!(*range, start as u64..end as u64);
+    assert!(matches!(lost, Finding::BatchesLost { numbers } if numbers.end - numbers.start == 1));
+    assert_eq!(std::fs::read(copy).unwrap(), octets);
+    assert_eq!(std::fs::read(&journal).unwrap(), octets);
+    // Once more: the same words, no second copy.
+    assert_eq!(damage_report(folder.path(), &keys), report);
+    assert_eq!(std::fs::read_dir(folder.path().join("damaged")).unwrap().count(), 1);
+
+    let mut opened = Opened::new(accepting(folder.path()), &keys).unwrap();
+    assert!(opened.report.is_loss() && opened.report.to_string().contains("loss: "));
+    assert_eq!(opened.store.get(&row(2)).unwrap(), None);
+    for number in [1, 3, 4, 5] {
+        assert!(opened.store.get(&row(number)).unwrap().is_some(), "{number}");
+    }
+    opened.put(&row(9), b"goes on");
+    drop(opened);
+    let opened = Opened::new(config(folder.path()), &keys).unwrap();
+    assert_eq!(opened.report.findings, []);
+    assert!(opened.store.get(&row(9)).unwrap().is_some());
+}
+
+#[test]
+fn journals_that_vanish_or_end_early_are_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys();
+    let mut opened = Opened::new(config(folder.path()), &keys).unwrap();
+    let account = Row::new(Table::Account, b"alice@a.example", b"");
+    opened.put(&account, b"only in the first journal");
+    let large = vec![5; 1 << 20];
+    for round in 0..2 {
+        // More than a journal's worth; the account's keyspace is not flushed, so that no journal
+        // may go.
+        for number in 0..66 {
+            opened.submit(vec![put(&row(round * 100 + number), &large)]);
+        }
+        assert!(opened.outcomes(66).iter().all(|outcome| *outcome == Outcome::Durable));
+        opened.store.shared.database().unwrap().settle(&[Space::Spool]).unwrap();
+    }
+    opened.put(&row(500), b"in the last journal");
+    drop(opened);
+    let data = folder.path().join("data");
+    let mut journals: Vec<PathBuf> = std::fs::read_dir(&data)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jnl"))
+        .collect();
+    journals.sort();
+    assert!(journals.len() >= 3, "{journals:?}");
+    let aside = folder.path().join("aside");
+    for index in 0..journals.len() {
+        let journal = &journals[index];
+        std::fs::rename(journal, &aside).unwrap();
+        let report = damage_report(folder.path(), &keys);
+        assert!(report.is_loss(), "without {}: {report}", journal.display());
+        // A file cut to nothing is as bad as one that is not there.
+        std::fs::write(journal, []).unwrap();
+        assert!(damage_report(folder.path(), &keys).is_loss(), "empty {}", journal.display());
+        std::fs::rename(&aside, journal).unwrap();
+    }
+    let opened = Opened::new(config(folder.path()), &keys).unwrap();
+    assert_eq!(opened.report.findings, []);
+    assert!(opened.store.get(&account).unwrap().is_some());
+    assert_eq!(opened.store.get(&row(165)).unwrap().unwrap(), large);
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use protocol::timestamp::Timestamp;
 
+use super::database::Space;
 use super::{Config, EmbeddedStore, OpenError, StartReport};
 use crate::clock::Now;
 use crate::keys::software::SoftwareKeys;
@@ -156,7 +157,7 @@ fn nothing_on_disk_names_people_or_messages() {
     let row = Row::new(Table::Roster, b"alice-the-owner", b"bob-the-contact");
     opened.put(&row, b"a-secret-value");
     opened.put(&Row::numbered(Table::Queue, b"alice-the-owner", 1), b"a-secret-value");
-    opened.store.shared.database().unwrap().settle().unwrap();
+    opened.store.shared.database().unwrap().settle(&Space::ALL).unwrap();
     drop(opened);
     let mut files = vec![folder.path().to_owned()];
     while let Some(path) = files.pop() {
