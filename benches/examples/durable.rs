@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p cipherim-benches --example durable -- FOLDER [SECONDS]`
 //!
-//! Three loads: `line` writes 1 KiB per commit; `message` does what a routed message does (requires
+//! Four loads: `fjall` writes 1 KiB rows to the bare database, in batches of the number outstanding,
+//! as the floor; `line` writes 1 KiB per commit; `message` does what a routed message does (requires
 //! that it was not seen, writes the line and the note that it was seen); `mixed` also reads back
 //! and frees, so that the store stays small. The folder must be on the device to be measured.
 
@@ -27,12 +28,63 @@ fn main() -> anyhow::Result<()> {
         "{:8} {:>11} {:>11} {:>9} {:>9}",
         "load", "outstanding", "commits/s", "p50 ms", "p99 ms"
     );
+    let length = Duration::from_secs(seconds);
+    for outstanding in [16, 256, 1_024] {
+        floor(&folder, outstanding, length)?;
+    }
     for load in ["line", "message", "mixed"] {
         for outstanding in [16, 256, 1_024] {
-            measure(&folder, load, outstanding, Duration::from_secs(seconds))?;
+            measure(&folder, load, outstanding, length)?;
         }
     }
     Ok(())
+}
+
+/// The bare database: one thread, one flushed batch of `outstanding` rows after the other.
+fn floor(folder: &Path, outstanding: usize, length: Duration) -> anyhow::Result<()> {
+    let folder = folder.join(format!("durable-fjall-{outstanding}"));
+    let _ = std::fs::remove_dir_all(&folder);
+    let database = fjall::Database::builder(&folder).manual_journal_persist(true).open()?;
+    let rows = database.keyspace("rows", fjall::KeyspaceCreateOptions::default)?;
+    let begun = Instant::now();
+    let processor = processor_time()?;
+    let mut waits = Vec::new();
+    let mut number = 0_u64;
+    while begun.elapsed() < length {
+        let start = Instant::now();
+        let mut batch = database.batch().durability(Some(fjall::PersistMode::SyncData));
+        for _ in 0..outstanding {
+            number += 1;
+            let key = [&device(number)[..], &number.to_be_bytes()].concat();
+            batch.insert(&rows, key, vec![number as u8; VALUE_LENGTH]);
+        }
+        batch.commit()?;
+        waits.extend(std::iter::repeat_n(start.elapsed(), outstanding));
+    }
+    print("fjall", outstanding, &mut waits, begun.elapsed(), processor_time()? - processor);
+    drop((rows, database));
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+fn print(
+    load: &str,
+    outstanding: usize,
+    waits: &mut [Duration],
+    elapsed: Duration,
+    processor: Duration,
+) {
+    let rate = waits.len() as f64 / elapsed.as_secs_f64();
+    let processor = processor.as_secs_f64() * 1e6 / waits.len() as f64;
+    waits.sort_unstable();
+    let at = |share: usize| {
+        waits.get(waits.len() * share / 100).map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
+    };
+    println!(
+        "{load:8} {outstanding:>11} {rate:>11.0} {:>9.2} {:>9.2} {processor:>13.2}",
+        at(50),
+        at(99)
+    );
 }
 
 fn measure(folder: &Path, load: &str, outstanding: usize, length: Duration) -> anyhow::Result<()> {
@@ -70,23 +122,13 @@ fn measure(folder: &Path, load: &str, outstanding: usize, length: Duration) -> a
             let index = usize::try_from(number)?;
             waits.push(sent.get(index).context("an unknown token")?.elapsed());
             pending -= 1;
-            if load == "mixed" && number % 4 == 0 {
+            if load == "mixed" && number.is_multiple_of(4) {
                 let (owner, number) = (device(number), number.to_be_bytes());
                 store.range(Table::Queue, &owner, &number, &[0xff; 8], 16, Direction::Forward)?;
             }
         }
     }
-    let rate = waits.len() as f64 / begun.elapsed().as_secs_f64();
-    let processor = (processor_time()? - processor).as_secs_f64() * 1e6 / waits.len() as f64;
-    waits.sort_unstable();
-    let at = |share: usize| {
-        waits.get(waits.len() * share / 100).map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
-    };
-    println!(
-        "{load:8} {outstanding:>11} {rate:>11.0} {:>9.2} {:>9.2} {processor:>13.2}",
-        at(50),
-        at(99)
-    );
+    print(load, outstanding, &mut waits, begun.elapsed(), processor_time()? - processor);
     drop(store);
     std::fs::remove_dir_all(&folder)?;
     Ok(())
@@ -121,7 +163,7 @@ fn operations(load: &str, number: u64) -> Vec<Operation> {
         line,
         Operation::Put { row: seen, value: vec![0; 40] },
     ];
-    if load == "mixed" && number / DEVICES >= 8 && number % 8 == 0 {
+    if load == "mixed" && number / DEVICES >= 8 && number.is_multiple_of(8) {
         operations.push(Operation::DeleteRange {
             table: Table::Queue,
             owner: owner.into(),

@@ -1,9 +1,9 @@
 //! The key service: signatures, key wrapping and random octets, wherever the keys live.
 //!
 //! Owns the trait [`KeyService`] and what passes through it; the adapters are [`software`] (keys in
-//! this process: tests and machines without a token) and `token` (keys in a PKCS#11 token, reached
-//! through `cipherim-hsmd`). Invariant: no private or wrapping key crosses this interface, only
-//! signatures, wrapped blobs and the 32-octet data keys that the caller asked to wrap or unwrap.
+//! this process: tests and machines without a token) and [`token`] (keys in a PKCS#11 token,
+//! reached through `cipherim-hsmd`). Invariant: no private or wrapping key crosses this interface,
+//! only signatures, wrapped blobs and the 32-octet data keys that the caller has wrapped or opened.
 //! Every call blocks, within the adapter's deadline, and so belongs on a thread that may block.
 //! Limits: [`WrappedKey::LENGTH_MAX`], [`MESSAGE_LENGTH_MAX`]. PROTOCOL §13.
 
@@ -25,7 +25,7 @@ pub const SIGNATURE_LENGTH: usize = 64;
 pub const DATA_KEY_LENGTH: usize = 32;
 
 /// Longest message that [`KeyService::sign`] takes, in octets.
-pub const MESSAGE_LENGTH_MAX: usize = 1 << 20;
+pub const MESSAGE_LENGTH_MAX: usize = hsm::limits::MESSAGE_BYTES_MAX;
 
 /// The relay's keys that sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,7 +65,7 @@ pub struct WrappedKey(Box<[u8]>);
 
 impl WrappedKey {
     /// Longest blob that a service may hand out, in octets.
-    pub const LENGTH_MAX: usize = 512;
+    pub const LENGTH_MAX: usize = hsm::limits::BLOB_BYTES_MAX;
 
     /// Takes a blob that [`WrappedKey::octets`] gave out earlier.
     ///

@@ -264,6 +264,10 @@ impl Committer {
             DatabaseError::Poisoned if starved => Condition::Starved,
             other => Condition::Stopped(other.to_string()),
         };
+        if matches!(condition, Condition::Stopped(_)) {
+            // A device that fails may refuse this too; the start then has only its checks.
+            let _ = start::note_failure(&self.shared.files);
+        }
         self.shared.set_condition(condition);
         // A poisoned database refuses before it writes anything.
         let untouched = matches!(error, DatabaseError::Poisoned);

@@ -59,6 +59,12 @@ pub enum Finding {
     },
     /// One of the watermark's two copies is damaged.
     WatermarkHalfDamaged,
+    /// A write had failed before this start: the last journal was written anew, because the system
+    /// may hold octets in memory that the device refused.
+    JournalRewritten {
+        /// The journal's file name.
+        journal: String,
+    },
     /// The file of wrapped keys was missing or damaged and was written anew.
     KeyFileRestored,
     /// A data key is missing or does not open: rows under it are lost.
@@ -80,7 +86,8 @@ impl Finding {
             | Self::KeyLost { .. }
             | Self::ManifestDamaged { .. }
             | Self::TablesBehind { .. } => true,
-            Self::KeyFileRestored
+            Self::JournalRewritten { .. }
+            | Self::KeyFileRestored
             | Self::TornTailCut { .. }
             | Self::WatermarkHalfDamaged
             | Self::WatermarkUnusable { .. } => false,
@@ -125,6 +132,9 @@ impl fmt::Display for Finding {
                 .write_str("the watermark is damaged; a lost tail could not be noticed this time"),
             Self::WatermarkHalfDamaged => {
                 formatter.write_str("one of the two copies of the watermark is damaged")
+            }
+            Self::JournalRewritten { journal } => {
+                write!(formatter, "{journal} was written anew after a write had failed")
             }
             Self::KeyFileRestored => {
                 formatter.write_str("the file of wrapped keys was written anew from the database")
@@ -209,8 +219,8 @@ impl OpenError {
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::Damaged(_) => {
-                "check the disk; restore the folder from a backup, or set `accept_loss` once to go \
-                 on with what is whole"
+                "check the disk; restore the folder from a backup, or accept the loss once, by \
+                 configuration, and go on with what is whole"
             }
             Self::Io { .. } => "check that the folder exists and belongs to the relay's user",
             Self::Key(error) => error.remedy(),

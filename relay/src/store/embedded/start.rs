@@ -48,6 +48,11 @@ impl Files {
         self.folder.join("watermark")
     }
 
+    /// Exists after a write failed, until the last journal was written anew.
+    fn failed(&self) -> PathBuf {
+        self.folder.join("failed")
+    }
+
     fn aside(&self) -> PathBuf {
         self.folder.join("damaged")
     }
@@ -81,6 +86,7 @@ pub(super) fn start(
     check_tail(&journals, mark, report);
     refuse_loss(accept_loss, report)?;
     mend(files, &journals, &mut accepted, report)?;
+    renew(files, &journals, report)?;
     let database = open_database(files, report)?;
     let (mut number, previous) = check_links(&database, &journals.chain, &accepted, report)?;
     let lost = Finding::BatchesLost { numbers: number + 1..mark + 1 };
@@ -313,6 +319,34 @@ fn mend(
         }
     }
     Ok(())
+}
+
+/// Notes that a write failed, for the next start.
+pub(super) fn note_failure(files: &Files) -> io::Result<()> {
+    File::create(files.failed())?.sync_all()?;
+    File::open(files.folder())?.sync_all()
+}
+
+/// After a failed write or flush the system may show octets that never reached the device, and
+/// take them for written: so the last journal is written anew.
+fn renew(files: &Files, journals: &Journals, report: &mut StartReport) -> Result<(), OpenError> {
+    let failed = files.failed();
+    if !failed.exists() {
+        return Ok(());
+    }
+    if let Some((path, reading)) = journals.files.last() {
+        let octets = fs::metadata(path).map(|metadata| metadata.len());
+        let end = octets.map_err(|error| io_error("reading", path, &error))?;
+        // Mending may have joined the whole batches already.
+        let whole = if reading.gaps.is_empty() {
+            reading.whole.clone()
+        } else {
+            std::iter::once(0..usize::try_from(end).unwrap_or(usize::MAX)).collect()
+        };
+        rewrite(path, &whole).map_err(|error| io_error("writing anew", path, &error))?;
+        report.findings.push(Finding::JournalRewritten { journal: name(path) });
+    }
+    fs::remove_file(&failed).map_err(|error| io_error("removing", &failed, &error))
 }
 
 fn cut(path: &Path, length: u64) -> io::Result<()> {

@@ -235,3 +235,26 @@ fn a_last_batch_torn_at_any_octet_is_cut_and_only_it() {
     assert_eq!(opened.report.findings, []);
     assert_eq!(opened.store.get(&row(5)).unwrap().unwrap(), b"after the loss");
 }
+
+#[test]
+fn after_a_failed_write_the_journal_is_written_anew() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys();
+    let mut opened = Opened::new(config(folder.path()), &keys).unwrap();
+    opened.put(&row(1), &[1; 100]);
+    super::super::start::note_failure(&opened.store.shared.files).unwrap();
+    drop(opened);
+    let journal = folder.path().join("data/0.jnl");
+    let before = std::fs::metadata(&journal).unwrap().ino();
+    let mut opened = Opened::new(config(folder.path()), &keys).unwrap();
+    assert!(matches!(opened.report.findings[..], [Finding::JournalRewritten { .. }]));
+    assert!(!opened.report.is_loss());
+    assert_ne!(std::fs::metadata(&journal).unwrap().ino(), before);
+    assert_eq!(opened.store.get(&row(1)).unwrap().unwrap(), [1; 100]);
+    opened.put(&row(2), &[2; 100]);
+    drop(opened);
+    let opened = Opened::new(config(folder.path()), &keys).unwrap();
+    assert_eq!(opened.report.findings, []);
+    assert_eq!(opened.store.get(&row(2)).unwrap().unwrap(), [2; 100]);
+}

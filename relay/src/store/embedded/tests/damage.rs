@@ -310,8 +310,7 @@ fn journals_that_vanish_or_end_early_are_missed() {
     journals.sort();
     assert!(journals.len() >= 3, "{journals:?}");
     let aside = folder.path().join("aside");
-    for index in 0..journals.len() {
-        let journal = &journals[index];
+    for journal in &journals {
         std::fs::rename(journal, &aside).unwrap();
         let report = damage_report(folder.path(), &keys);
         assert!(report.is_loss(), "without {}: {report}", journal.display());
