@@ -4,11 +4,11 @@
 //! its source, of the handshakes waiting) is closed without a word and counted; so is one whose
 //! first octets are not TLS, or whose handshake takes longer than its deadline. PROTOCOL §1.
 
+use core::net::IpAddr;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};

@@ -67,6 +67,7 @@ pub(super) struct Shared {
     parked: AtomicBool,
     /// Signals that have arrived, a bit each.
     pub(super) signals: AtomicU64,
+    signals_fresh: AtomicBool,
     event: OwnedFd,
     remote_wakes: AtomicU64,
 }
@@ -120,6 +121,7 @@ impl Shared {
             remote_ready: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             signals: AtomicU64::new(0),
+            signals_fresh: AtomicBool::new(false),
             event: eventfd(0, EventfdFlags::CLOEXEC)?,
             remote_wakes: AtomicU64::new(0),
         }))
@@ -134,8 +136,15 @@ impl Shared {
         }
     }
 
-    /// Writes the event. Safe to call from a signal handler.
-    pub(super) fn ring_bell(&self) {
+    /// Takes note of signals. Safe to call from a signal handler.
+    pub(super) fn note_signal(&self, bit: u64) {
+        self.signals.fetch_or(bit, Ordering::SeqCst);
+        self.signals_fresh.store(true, Ordering::SeqCst);
+        self.ring_bell();
+    }
+
+    /// Writes the event.
+    fn ring_bell(&self) {
         // A full counter has already been rung.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
@@ -144,7 +153,7 @@ impl Shared {
     fn park(&self) -> bool {
         self.parked.store(true, Ordering::SeqCst);
         let work =
-            self.remote_ready.load(Ordering::SeqCst) || self.signals.load(Ordering::SeqCst) != 0;
+            self.remote_ready.load(Ordering::SeqCst) || self.signals_fresh.load(Ordering::SeqCst);
         if work {
             self.parked.store(false, Ordering::SeqCst);
         }
@@ -265,7 +274,7 @@ impl Inner {
             let mut remote = self.shared.remote.lock().unwrap_or_else(PoisonError::into_inner);
             READY.with_borrow_mut(|ready| ready.extend(remote.drain(..)));
         }
-        if self.shared.signals.load(Ordering::SeqCst) != 0 {
+        if self.shared.signals_fresh.swap(false, Ordering::SeqCst) {
             let waker = self.core.borrow_mut().signal_waker.take();
             if let Some(waker) = waker {
                 waker.wake();
@@ -407,6 +416,9 @@ impl Core {
         self.sockets.statistics.completions += 1;
         if !completion.more {
             self.sockets.in_flight = self.sockets.in_flight.saturating_sub(1);
+            if completion.tag.kind == Kind::Accept {
+                self.sockets.settled(completion.tag);
+            }
         }
         match completion.tag.kind {
             Kind::Accept => self.listeners.accepted(&mut self.sockets, completion, wakes),

@@ -21,6 +21,8 @@ mod statistic;
 mod timer;
 
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod tests;
 
 use std::future::{Future, poll_fn};

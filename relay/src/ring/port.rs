@@ -1,4 +1,4 @@
-//! What the loop asks of a ring, and what a ring answers: the seam between our state and the kernel.
+//! What the loop asks of a ring and what that answers: the seam between our state and the kernel.
 //!
 //! [`Port`] is implemented by the kernel's io_uring and, in tests, by a fake with a seed which
 //! shortens sends, runs out of buffers, reorders and delays completions and refuses to submit.

@@ -33,11 +33,8 @@ impl Signals {
             }
             let bit = 1_u64 << number;
             let shared = Arc::clone(&signals.inner.shared);
-            let handler = move || {
-                shared.signals.fetch_or(bit, Ordering::SeqCst);
-                shared.ring_bell();
-            };
-            // SAFETY: the handler only sets an atomic and calls write(2) on an open descriptor;
+            let handler = move || shared.note_signal(bit);
+            // SAFETY: the handler only sets atomics and calls write(2) on an open descriptor;
             // both are allowed in signal handlers.
             let id = unsafe { signal_hook::low_level::register(number, handler) }?;
             signals.handlers.push(id);
