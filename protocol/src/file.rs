@@ -12,7 +12,7 @@ use crate::command::Command;
 use crate::error::Error;
 use crate::identifier::{FileId, KeyCommitment, MessageId, TreeRoot};
 use crate::limits::{CHUNK_OCTETS_MAX, CHUNK_OCTETS_MIN, CHUNK_TAG_OCTETS, CHUNKS_MAX};
-use crate::message::{Place, account_and_device, commitment};
+use crate::message::{Place, account_and_device, commitment, no_slots};
 use crate::offer::reply_code;
 use crate::timestamp::Timestamp;
 
@@ -183,12 +183,13 @@ impl<'a> FileAccept<'a> {
     pub fn parse(command: &Command<'a>) -> Result<Self, Error> {
         expect(command, Code::FILE_ACCEPT)?;
         let (to, from) = crate::offer::devices(command)?;
+        no_slots(command)?;
         Ok(Self {
             to,
             from,
             file: command.need("FID")?,
-            first_chunk: command.need("FROM-CHUNK")?,
-            window_end: command.read("TO-CHUNK")?,
+            first_chunk: chunk(command, "FROM-CHUNK")?.ok_or(MISSING_FROM_CHUNK)?,
+            window_end: chunk(command, "TO-CHUNK")?,
         })
     }
 }
@@ -221,10 +222,7 @@ impl<'a> FileChunk<'a> {
         if body.len() < CHUNK_TAG_OCTETS || command.signature_text().is_some() {
             return Err(Error::BadSlot);
         }
-        let number = command.need("N")?;
-        if number >= CHUNKS_MAX {
-            return Err(Error::BadParameter("N"));
-        }
+        let number = chunk(command, "N")?.ok_or(Error::MissingParameter("N"))?;
         Ok(Self { to, from, file: command.need("FID")?, number, body })
     }
 }
@@ -234,7 +232,7 @@ impl<'a> FileChunk<'a> {
 pub struct FileWindow<'a> {
     /// The device that offered.
     pub to: Address<'a>,
-    /// The device that accepted.
+    /// The device that accepted, or the domain whose relay keeps the file.
     pub from: Address<'a>,
     /// FID.
     pub file: FileId,
@@ -250,8 +248,12 @@ impl<'a> FileWindow<'a> {
     /// [`Error::BadParameter`].
     pub fn parse(command: &Command<'a>) -> Result<Self, Error> {
         expect(command, Code::FILE_WINDOW)?;
-        let (to, from) = crate::offer::devices(command)?;
-        Ok(Self { to, from, file: command.need("FID")?, window_end: command.need("TO-CHUNK")? })
+        let to = command.to().filter(|to| to.is_device()).ok_or(Error::BadAddress)?;
+        let from = device_or_domain(command)?;
+        no_slots(command)?;
+        let window_end = chunk(command, "TO-CHUNK")?;
+        let window_end = window_end.ok_or(Error::MissingParameter("TO-CHUNK"))?;
+        Ok(Self { to, from, file: command.need("FID")?, window_end })
     }
 }
 
@@ -301,7 +303,7 @@ impl<'a> FileFinish<'a> {
 pub struct FileCancel<'a> {
     /// The other side.
     pub to: Address<'a>,
-    /// The side that gives up.
+    /// The side that gives up, or the domain whose relay kept the file.
     pub from: Address<'a>,
     /// FID.
     pub file: FileId,
@@ -317,7 +319,9 @@ impl<'a> FileCancel<'a> {
     /// [`Error::BadParameter`].
     pub fn parse(command: &Command<'a>) -> Result<Self, Error> {
         expect(command, Code::FILE_CANCEL)?;
-        let (to, from) = person_and_device(command)?;
+        let to = command.to().filter(|to| to.local().is_some()).ok_or(Error::BadAddress)?;
+        let from = device_or_domain(command)?;
+        no_slots(command)?;
         Ok(Self { to, from, file: command.need("FID")?, code: reply_code(command)? })
     }
 }
@@ -362,6 +366,23 @@ impl<'a> FileVerdict<'a> {
 
 fn expect(command: &Command<'_>, code: Code) -> Result<(), Error> {
     if command.code() == code { Ok(()) } else { Err(Error::UnknownCode(command.code())) }
+}
+
+const MISSING_FROM_CHUNK: Error = Error::MissingParameter("FROM-CHUNK");
+
+/// The number of a chunk, or of the one behind the last.
+fn chunk(command: &Command<'_>, name: &'static str) -> Result<Option<u64>, Error> {
+    let number = command.read(name)?;
+    if number.is_some_and(|number| number > CHUNKS_MAX) {
+        return Err(Error::BadParameter(name));
+    }
+    Ok(number)
+}
+
+/// FROM, a device or a domain.
+fn device_or_domain<'a>(command: &Command<'a>) -> Result<Address<'a>, Error> {
+    let from = command.from().filter(|from| from.is_device() || from.is_domain());
+    from.ok_or(Error::BadAddress)
 }
 
 fn expect_bare_signature(command: &Command<'_>) -> Result<(), Error> {

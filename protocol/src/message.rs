@@ -230,9 +230,10 @@ impl<'a> Typing<'a> {
     ///
     /// # Errors
     /// [`Error::UnknownCode`], [`Error::BadAddress`], [`Error::MissingParameter`],
-    /// [`Error::BadParameter`].
+    /// [`Error::BadParameter`], [`Error::BadSlot`].
     pub fn parse(command: &Command<'a>) -> Result<Self, Error> {
         let (to, from) = account_and_device(command)?;
+        no_slots(command)?;
         let life_seconds = life_seconds(command)?;
         match (command.code(), life_seconds) {
             (Code::TYPING, None) => Err(Error::MissingParameter("TTL")),
@@ -421,6 +422,7 @@ impl<'a> Choice<'a> {
             return Err(Error::UnknownCode(command.code()));
         }
         let (to, from) = account_and_device(command)?;
+        no_slots(command)?;
         Ok(Self { to, from, about: command.need("RE")?, via: command.need("VIA")? })
     }
 }
@@ -492,6 +494,15 @@ impl Acknowledgement {
         let is_good = kept.is_sorted_by(|one, next| one < next)
             && kept.last().is_none_or(|&last| last <= up_to);
         if is_good { Ok(Self { up_to, kept }) } else { Err(Error::BadParameter("KEEP")) }
+    }
+}
+
+/// That neither body nor signature is there.
+pub(crate) fn no_slots(command: &Command<'_>) -> Result<(), Error> {
+    if command.body_text().is_none() && command.signature_text().is_none() {
+        Ok(())
+    } else {
+        Err(Error::BadSlot)
     }
 }
 

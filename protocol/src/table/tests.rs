@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::limits::{KEEP_MAX, RECEIPTS_MAX};
+use crate::tlv::Writer;
 
 const DEVICE: &str = "alice@a.example/d1";
 const ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -133,12 +134,12 @@ impl Parts {
         for (name, value) in &self.parameters {
             line.push_str(&format!(" {name}={value}"));
         }
-        line.push_str(match (self.body, self.signature) {
-            (false, false) => "",
-            (true, false) => " aGVsbG8",
-            (false, true) => " - c2ln",
-            (true, true) => " aGVsbG8 c2ln",
-        });
+        match (self.body, self.signature) {
+            (false, false) => {}
+            (true, false) => line.push_str(&format!(" {}", body(self.code))),
+            (false, true) => line.push_str(" - c2ln"),
+            (true, true) => line.push_str(&format!(" {} c2ln", body(self.code))),
+        }
         line
     }
 
@@ -147,12 +148,62 @@ impl Parts {
     }
 }
 
-/// The code by which a line is refused; `None` if it is taken.
+/// A body that the typed view of `code` takes.
+fn body(code: Code) -> String {
+    let octets = match code {
+        Code::OFFER | Code::REFRESH => vec![7; 32 + 1_088 + 40],
+        Code::DELIVERED | Code::READ => vec![7; 16],
+        Code::ACCEPT => {
+            let mut body = Writer::new();
+            body.push(16, &[9; 32]).unwrap();
+            body.push(17, &[0; 1_184]).unwrap();
+            body.finish()
+        }
+        Code::FILE_CHUNK => vec![7; 1_040],
+        _ => b"hello".to_vec(),
+    };
+    crate::base64::encode(&octets)
+}
+
+/// Whether the typed view of the command takes it; `None` if there is no view, or if the view
+/// reads parameters only, or needs keys and signatures that these lines have not.
+fn view(command: &Command<'_>) -> Option<Result<(), Error>> {
+    use crate::{file, message, offer};
+    Some(match command.code() {
+        Code::MESSAGE | Code::EDIT | Code::RETRACT | Code::REACTION => {
+            message::Sealed::parse(command).map(|_| ())
+        }
+        Code::DELIVERED | Code::READ => message::Receipt::parse(command).map(|_| ()),
+        Code::TYPING | Code::TYPING_STOPPED => message::Typing::parse(command).map(|_| ()),
+        Code::CHOICE => message::Choice::parse(command).map(|_| ()),
+        Code::BOUNCE => message::Bounce::parse(command).map(|_| ()),
+        Code::OFFER | Code::REFRESH => offer::Offer::parse(command).map(|_| ()),
+        Code::ACCEPT => offer::Accept::parse(command).map(|_| ()),
+        Code::CLOSE => offer::Close::parse(command).map(|_| ()),
+        Code::FILE_OFFER => file::FileOffer::parse(command).map(|_| ()),
+        Code::FILE_ACCEPT => file::FileAccept::parse(command).map(|_| ()),
+        Code::FILE_CHUNK => file::FileChunk::parse(command).map(|_| ()),
+        Code::FILE_WINDOW => file::FileWindow::parse(command).map(|_| ()),
+        Code::FILE_CANCEL => file::FileCancel::parse(command).map(|_| ()),
+        Code::FILE_FINISH => file::FileFinish::parse(command).map(|_| ()),
+        Code::FILE_VERDICT => file::FileVerdict::parse(command).map(|_| ()),
+        _ => return None,
+    })
+}
+
+/// The code by which a line is refused; `None` if it is taken. Where the line itself decides,
+/// the typed view must decide alike.
 fn reply(line: &str, link: &Link<'_>) -> Option<u16> {
-    match Command::parse(line.as_bytes()) {
-        Ok(command) => check(&command, link).err().map(Error::reply_code),
-        Err(error) => Some(error.reply_code()),
+    let command = match Command::parse(line.as_bytes()) {
+        Ok(command) => command,
+        Err(error) => return Some(error.reply_code()),
+    };
+    let own_hop_id = command.parameter("H-ID").is_none_or(|id| id.len() < 33);
+    let form = Row::find(command.code()).map(|row| row.check_form(&command));
+    if let (Some(form), Some(view), true) = (form, view(&command), own_hop_id) {
+        assert_eq!(form.is_ok(), view.is_ok(), "{form:?} {view:?} {line}");
     }
+    check(&command, link).err().map(Error::reply_code)
 }
 
 fn link(row: &Row, state: State) -> Link<'static> {
