@@ -9,6 +9,7 @@ pub mod canonical;
 pub mod capability;
 pub mod code;
 pub mod command;
+pub mod dialogue;
 pub mod error;
 pub mod file;
 pub mod frame;
