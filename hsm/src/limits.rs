@@ -50,6 +50,8 @@ pub const ATTEMPTS_MAX: u8 = 2;
 pub const GENERATE_JOBS_MAX: usize = 8;
 /// Versions of one key.
 pub const KEY_VERSIONS_MAX: u32 = 1_000;
+/// Keys in a description: the newest, as many of each purpose.
+pub const KEYS_DESCRIBED_MAX: usize = 128;
 /// Objects examined on a token when looking for keys.
 pub const OBJECTS_MAX: usize = 10_000;
 /// Public keys held as objects in one session; beyond, the least recently used one is destroyed.

@@ -209,6 +209,39 @@ fn a_stranger_who_sends_nonsense_gets_a_last_word() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_not_read_from_and_harms_nobody() {
+    let bench = bench();
+    let mut stream = std::os::unix::net::UnixStream::connect(bench.dir.path().join("s")).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut frame = Vec::new();
+    let request = Request::Describe;
+    wire::encode_request(&mut frame, 7, Duration::from_secs(60), &request).unwrap();
+    let mut sent = 0_usize;
+    // Blocked, sooner or later: the service holds back what it cannot send.
+    while stream.write_all(&frame).is_ok() {
+        sent += 1;
+        assert!(sent < 1_000_000, "the service takes everything");
+    }
+    bench.client.ping().unwrap();
+    bench.client.sign(Purpose::Domain, b"others are served").unwrap();
+    // Who reads at last gets every answer.
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut decoder = wire::Decoder::new();
+    let mut buffer = vec![0; 65_536];
+    let mut got = 0;
+    while got < sent {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "closed after {got} of {sent}");
+        decoder.push(&buffer[..count]);
+        while let Some(answer) = decoder.next_response().unwrap() {
+            assert!(answer.outcome.is_ok());
+            got += usize::from(answer.id == 7);
+        }
+    }
+}
+
+#[test]
 fn connections_are_limited() {
     let bench = bench();
     bench.client.ping().unwrap();

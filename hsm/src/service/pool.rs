@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::job::{Description, Operation, Phase, Request, Response, State};
+use crate::job::{Description, Operation, Phase, PublicKey, Purpose, Request, Response, State};
 use crate::limits;
 use crate::service::meter::Meter;
 use crate::service::queue::{Job, Queue, Ticket};
@@ -438,7 +438,7 @@ impl Shared {
             state: core.state(),
             domain: self.settings.domain.clone(),
             token: core.view.token.clone(),
-            keys: core.view.keys.clone(),
+            keys: newest(&core.view.keys),
             proven: core.view.proven.clone(),
             sessions: count(core.workers.len()),
             wedged: count(core.workers.iter().filter(|worker| worker.is_wedged).count()),
@@ -449,6 +449,20 @@ impl Shared {
             operations,
         }
     }
+}
+
+/// The newest keys of each purpose, so that a description always fits its frame.
+fn newest(keys: &[PublicKey]) -> Vec<PublicKey> {
+    let each = limits::KEYS_DESCRIBED_MAX / Purpose::ALL.len();
+    let mut newest = Vec::new();
+    for purpose in Purpose::ALL {
+        let mut of_purpose: Vec<_> =
+            keys.iter().filter(|key| key.key.purpose == purpose).cloned().collect();
+        of_purpose.sort_by_key(|key| std::cmp::Reverse(key.key.version));
+        of_purpose.truncate(each);
+        newest.extend(of_purpose);
+    }
+    newest
 }
 
 /// A poisoned lock is only a panic elsewhere; the data is changed in single steps.
