@@ -136,8 +136,8 @@ impl Prekeys {
             Some(held) if *held.line == *offered.line => return Ok(Plan::Held),
             Some(held) if held.number >= offered.number => return Ok(Plan::Stale),
             Some(held) => {
-                let value = held.line.as_bytes().into();
-                let value = encode_signed(held.number, held.not_after, value);
+                let line = held.line.as_bytes();
+                let value = encode_signed(held.number, held.not_after, line);
                 operations.push(Operation::RequireEqual { row: row.clone(), value });
             }
             None => operations.push(Operation::RequireAbsent { row: row.clone() }),

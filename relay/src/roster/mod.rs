@@ -133,10 +133,7 @@ impl Rosters {
         let version = durable.max(given_out) + 1;
         self.given_out.insert(owner.to_buf(), version);
         let row = contact_row(owner, after.address.as_address());
-        let mut operations = vec![match before {
-            None => Operation::RequireAbsent { row: row.clone() },
-            Some(before) => Operation::RequireEqual { row: row.clone(), value: before.encode() },
-        }];
+        let mut operations = vec![unchanged_operation(owner, after.address.as_address(), before)];
         operations.push(if after.is_empty() {
             Operation::Delete { row }
         } else {
@@ -150,6 +147,20 @@ impl Rosters {
     /// Forgets which versions were given out. For a moment without commits under way.
     pub fn settle(&mut self) {
         self.given_out.clear();
+    }
+}
+
+/// What makes a commit a conflict if `contact` in `owner`'s roster is not `found` any more.
+#[must_use]
+pub fn unchanged_operation(
+    owner: Address<'_>,
+    contact: Address<'_>,
+    found: Option<&Contact>,
+) -> Operation {
+    let row = contact_row(owner.account(), contact.account());
+    match found {
+        None => Operation::RequireAbsent { row },
+        Some(found) => Operation::RequireEqual { row, value: found.encode() },
     }
 }
 

@@ -115,18 +115,27 @@ impl Domain {
         connection.device = Some(device.clone());
         let before = self.online.insert(device.clone(), id);
         if let Some(before) = before.filter(|before| *before != id) {
-            self.log_out(before, "this device logged in on another link");
+            self.log_out(before, "this device logged in on another link", now);
         }
         self.emit(Event::LoggedIn);
         self.device_came(device, now);
     }
 
     /// Takes a link's proof away and closes it.
-    pub(super) fn log_out(&mut self, id: ConnectionId, text: &str) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.device = None;
+    pub(super) fn log_out(&mut self, id: ConnectionId, text: &str, now: Now) {
+        let connection = self.connections.get_mut(&id);
+        if let Some(device) = connection.and_then(|connection| connection.device.take()) {
+            self.leave(id, &device, now);
         }
         self.close(id, Answer::text(421, text));
+    }
+
+    /// The device has no link any more, unless another one has taken its place.
+    pub(super) fn leave(&mut self, id: ConnectionId, device: &AddressBuf, now: Now) {
+        if self.online.get(device) == Some(&id) {
+            self.online.remove(device);
+            self.device_left(device, now);
+        }
     }
 
     /// The device that sends on this link; refuses a link without proof.

@@ -126,13 +126,15 @@ pub struct Domain {
 }
 
 impl Domain {
-    /// A domain over `store`. `random` fills a buffer with unpredictable octets.
+    /// A domain over `store`. `random` fills a buffer with unpredictable octets. Where the store
+    /// holds a signed policy, that goes before what `settings` say of the same things.
     #[must_use]
     pub fn new(
         settings: Settings,
         store: Box<dyn Store>,
         random: Box<dyn FnMut(&mut [u8])>,
     ) -> Self {
+        let settings = settings.under_policy_of(&*store);
         Self {
             post: Post::new(settings.spool),
             settings,
@@ -217,10 +219,7 @@ impl Domain {
         let octets = connection.post.chunks.iter().map(|chunk| chunk.line.len()).sum::<usize>();
         self.post.waiting_octets -= octets;
         if let Some(device) = connection.device {
-            if self.online.get(&device) == Some(&id) {
-                self.online.remove(&device);
-                self.device_left(&device, now);
-            }
+            self.leave(id, &device, now);
         }
     }
 

@@ -283,6 +283,8 @@ impl Domain {
             domain.commit(operations, now, move |domain, outcome, _| {
                 let reply = durable(outcome).map(|()| {
                     domain.emit(Event::PolicyPublished);
+                    domain.settings.obey(&next);
+                    domain.post.spool.set_life(domain.settings.spool.life_ms);
                     OperatorAnswer::Policy { policy: Box::new(next), line }
                 });
                 domain.operated(ticket, reply);

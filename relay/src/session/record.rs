@@ -55,7 +55,7 @@ impl Domain {
                 Outcome::Durable => {
                     domain.emit(Event::RecordPublished);
                     domain.reply(&caller, Answer::text(250, "the record is published"));
-                    domain.drop_devices(&before, &after);
+                    domain.drop_devices(&before, &after, now);
                 }
                 Outcome::Conflict { index: 0, .. } => {
                     domain.run_again(Self::publish, &caller, &line, now);
@@ -133,11 +133,11 @@ impl Domain {
     }
 
     /// Closes the links of devices whose keys `after` does not list.
-    fn drop_devices(&mut self, before: &Account, after: &Account) {
+    fn drop_devices(&mut self, before: &Account, after: &Account, now: Now) {
         for device in dropped(before, after) {
             self.prekeys.forget(&device);
             if let Some(id) = self.online.get(&device).copied() {
-                self.log_out(id, "the account's record lists another key or none");
+                self.log_out(id, "the account's record lists another key or none", now);
             }
         }
     }

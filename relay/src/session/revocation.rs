@@ -108,7 +108,7 @@ impl Domain {
         for device in planned.before.device_addresses() {
             self.prekeys.forget(&device);
             if let Some(id) = self.online.get(&device).filter(|_| !usable.contains(&device)) {
-                self.log_out(*id, "the key of this device was revoked");
+                self.log_out(*id, "the key of this device was revoked", now);
             }
         }
         self.tell_contacts(planned.before.address(), &planned.line, now);

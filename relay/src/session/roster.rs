@@ -140,7 +140,8 @@ impl Domain {
             return Err(Answer::text(550, "no such user"));
         }
         let theirs = self.rosters.roster(&*self.store, to.as_address())?;
-        let relation = theirs.relation(owner.as_address());
+        let found = roster::contact(&*self.store, to.as_address(), owner.as_address())?;
+        let relation = found.map(|found| found.relation).unwrap_or_default();
         let is_approved = relation.approves && !relation.blocks;
         let mut plan = Plan::default();
         let has_changed = self.change(&mut plan, &owner, &to, now, |contact| {
@@ -154,8 +155,11 @@ impl Domain {
         }
         let requests = theirs.relations().filter(|(_, relation)| relation.is_request()).count();
         let is_heard = exists && !relation.approves && !relation.blocks && !relation.was_asked;
-        if is_heard && requests < REQUESTS_MAX {
-            self.change(&mut plan, &to, &owner, now, |contact| contact.relation.was_asked = true)?;
+        let is_heard = is_heard && requests < REQUESTS_MAX;
+        self.change(&mut plan, &to, &owner, now, |contact| {
+            contact.relation.was_asked |= is_heard;
+        })?;
+        if is_heard {
             self.pass_on(&mut plan, (command, Claim::Stranger), &to, now)?;
         }
         let code = if is_approved { 250 } else { 252 };
@@ -222,10 +226,19 @@ impl Domain {
         let (to, owner) = (other(command, &device)?, device.account());
         let blocks = !command.read("OFF")?.unwrap_or(false);
         let mut plan = Plan::default();
+        let mut approves = false;
         self.change(&mut plan, &owner, &to, now, |contact| {
             contact.relation.blocks = blocks;
             contact.relation.was_asked &= !blocks;
+            approves = contact.relation.approves;
         })?;
+        if approves && !blocks {
+            // Whoever asked meanwhile was approved all the time.
+            self.change_if_known(&mut plan, &to, &owner, now, |contact| {
+                contact.relation.is_approved |= contact.relation.asks;
+                contact.relation.asks = false;
+            })?;
+        }
         self.commit_changes(plan, caller, (command, Self::block), now, 250)
     }
 
@@ -256,6 +269,12 @@ impl Domain {
         let mut after = before.clone().unwrap_or_else(stranger);
         edit(&mut after);
         if is_same(&before.clone().unwrap_or_else(stranger), &after) {
+            // What was read and left as it is must still be so when the rest is committed.
+            plan.batch.operations.push(roster::unchanged_operation(
+                owner.as_address(),
+                contact.as_address(),
+                before.as_ref(),
+            ));
             return Ok(false);
         }
         after.changed_at = now.timestamp;
@@ -291,10 +310,10 @@ impl Domain {
         edit: impl FnOnce(&mut Contact),
     ) -> Result<bool, Answer> {
         let known = roster::contact(&*self.store, owner.as_address(), contact.as_address())?;
-        if known.is_none() {
-            return Ok(false);
+        if known.is_some() {
+            return self.change(plan, owner, contact, now, edit);
         }
-        self.change(plan, owner, contact, now, edit)
+        self.change(plan, owner, contact, now, |_| {})
     }
 
     /// Commits what is planned, tells everybody concerned and answers with `code`.

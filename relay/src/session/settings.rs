@@ -2,9 +2,12 @@
 
 use protocol::capability::Capabilities;
 use protocol::limits::LINE_OCTETS_MAX;
-use protocol::{Suite, Suites};
+use protocol::policy::Policy;
+use protocol::{Address, Suite, Suites};
 
+use crate::directory;
 use crate::spool;
+use crate::store::Store;
 
 /// Settings of a domain, validated.
 #[derive(Clone, Debug)]
@@ -38,6 +41,32 @@ impl Settings {
             hides_users: true,
             spool: spool::Settings::defaults(),
         }
+    }
+
+    /// These settings as the policy in force changes them. A policy that cannot be read is taken
+    /// for a strict one.
+    pub(super) fn under_policy_of(mut self, store: &dyn Store) -> Self {
+        let held = match Address::parse(&self.domain) {
+            Ok(domain) => directory::policy(store, domain),
+            Err(_) => Ok(None),
+        };
+        match held {
+            Ok(None) => {}
+            Ok(Some((policy, _))) => self.obey(&policy),
+            Err(_) => self.requires_signatures = true,
+        }
+        self
+    }
+
+    /// Takes over what a policy says.
+    pub(super) fn obey(&mut self, policy: &Policy) {
+        let suites = policy.suites.as_slice().iter();
+        self.suites = suites.map(|suite| suite.name().to_owned()).collect();
+        self.requires_signatures = policy.is_signed;
+        self.file_octets_max = policy.file_octets_max;
+        // Policies are read within the protocol's limits.
+        self.line_octets_max = policy.line_octets_max as usize;
+        self.spool.life_ms = u64::from(policy.spool_days) * 24 * 3_600_000;
     }
 
     /// What this relay offers in the answer to 010 (SPEC.md §3).

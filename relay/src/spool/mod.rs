@@ -160,6 +160,11 @@ impl Spool {
         Self { settings, queues: HashMap::new(), now: Duration::ZERO }
     }
 
+    /// Lets lines that are taken from now on wait for at most this long.
+    pub const fn set_life(&mut self, life_ms: u64) {
+        self.settings.life_ms = life_ms;
+    }
+
     /// When a line taken at `at` is given up, if it has `life_seconds` of its own.
     #[must_use]
     pub fn expiry(&self, at: Timestamp, life_seconds: Option<u64>) -> Timestamp {

@@ -35,7 +35,12 @@ fn a_policy_is_signed_in_the_token_and_in_force_when_durable() {
     simulation.keys.set_away(false);
     let Ok(OperatorAnswer::Policy { policy, line }) = simulation.operate(publish) else { panic!() };
     assert_eq!((policy.version, policy.is_signed), (2, true));
+    let hello = "010 FROM eve@a.example/d1 VER=1";
+    let id = simulation.connect();
+    assert!(simulation.expect(id, hello, 250).contains("SUITES:M2,"), "in force at once");
     simulation.crash();
+    let id = simulation.connect();
+    assert!(simulation.expect(id, hello, 250).contains("SUITES:M2,"), "and after a restart");
     let Ok(OperatorAnswer::Policy { line: held, .. }) = simulation.operate(OperatorRequest::Policy)
     else {
         panic!()
@@ -72,6 +77,10 @@ fn the_domain_revokes_a_device_or_an_account() {
     let told = simulation.take(b);
     let statement = told.iter().find(|line| line.starts_with("602 ")).unwrap();
     assert!(statement.contains("BY=domain") && statement.contains("DEV=d1"), "{statement}");
+    let Ok(OperatorAnswer::Status(status)) = simulation.operate(OperatorRequest::Status) else {
+        panic!()
+    };
+    assert_eq!((status.links, status.devices_online), (1, 1));
     let again = simulation.operate(revoke("alice@a.example", Some("d1")));
     assert_eq!(again, Ok(OperatorAnswer::Revoked { is_new: false }));
     let done = simulation.operate(revoke("bob@a.example", None));

@@ -27,7 +27,7 @@ fn a_record_follows_the_one_held_and_every_version_is_kept() {
     let (alice, id) = simulation.enrol("alice");
     let first = record_of(&alice);
     let next = RecordBuilder::after(&first).suites(&[Suite::M2]).sign(&alice.identity).unwrap();
-    simulation.expect(id, &format!("{next}"), 250);
+    simulation.expect(id, &next, 250);
     assert_eq!(fetch(&mut simulation, id, &alice, ""), next);
     let older = format!(" KR={}", first.name());
     assert_eq!(fetch(&mut simulation, id, &alice, &older), alice.record_line);

@@ -228,3 +228,73 @@ fn requests_are_counted() {
     let line = format!("634 TO {} FROM {} MID={id}", alice.account, alice.device);
     simulation.expect(a, &line, 510);
 }
+
+/// People who ask, approve, deny, block and remove each other at random, over lost links, crashes
+/// and writes that fail: what one side holds of the other's approval is always true.
+#[test]
+fn both_sides_agree_whatever_happens() {
+    for seed in 100..130 {
+        println!("seed {seed}");
+        let mut simulation = Simulation::new(seed);
+        let people: Vec<Person> =
+            ["alice", "bob", "carol"].map(|name| simulation.enrol(name).0).into();
+        let mut links: Vec<ConnectionId> =
+            people.iter().map(|person| simulation.log_in(person)).collect();
+        for _ in 0..120 {
+            let one = simulation.below(3) as usize;
+            let other = &people[(one + 1 + simulation.below(2) as usize) % 3];
+            let codes = [
+                Code::SUBSCRIBE,
+                Code::APPROVE,
+                Code::DENY,
+                Code::SUBSCRIBE,
+                Code::APPROVE,
+                Code::BLOCK,
+                Code::ROSTER_SET,
+            ];
+            let code = codes[simulation.below(codes.len() as u64) as usize];
+            let mut line = people[one].line_to(code, &other.account);
+            match code {
+                Code::BLOCK => line = line.parameter("OFF", simulation.below(2)),
+                Code::ROSTER_SET => line = line.parameter("DEL", simulation.below(2)),
+                _ => {}
+            }
+            simulation.send(links[one], &line.finish());
+            match simulation.below(20) {
+                0 => {
+                    simulation.crash();
+                    links = people.iter().map(|person| simulation.log_in(person)).collect();
+                }
+                1 => {
+                    let fault = match simulation.below(2) {
+                        0 => crate::store::Fault::UnknownDone,
+                        _ => crate::store::Fault::UnknownUndone,
+                    };
+                    simulation.store.with(|store| store.fail_next(fault));
+                    simulation.settle();
+                    simulation.store.with(|store| store.reopen());
+                    links = people.iter().map(|person| simulation.log_in(person)).collect();
+                }
+                2..9 => simulation.settle(),
+                10 => simulation.advance(std::time::Duration::from_secs(61)),
+                _ => {}
+            }
+        }
+        simulation.settle();
+        simulation.crash();
+        for one in &people {
+            for two in people.iter().filter(|two| two.account != one.account) {
+                let look = |owner: &Person, of: &Person| {
+                    let of = of.account.as_address();
+                    roster::contact(&simulation.store, owner.account.as_address(), of)
+                        .unwrap()
+                        .map(|contact| contact.relation)
+                        .unwrap_or_default()
+                };
+                let (mine, theirs) = (look(one, two), look(two, one));
+                assert!(!mine.is_approved || theirs.approves, "{mine:?} {theirs:?}");
+                assert!(!(mine.asks && theirs.shows_presence()), "{mine:?} {theirs:?}");
+            }
+        }
+    }
+}
