@@ -58,6 +58,20 @@ impl Tree {
         self.subtrees.iter().map(|(size, _)| size).sum()
     }
 
+    /// Size and root of each perfect subtree, largest first: all it takes to go on later.
+    #[must_use]
+    pub fn subtrees(&self) -> &[(u64, [u8; 32])] {
+        &self.subtrees
+    }
+
+    /// The tree with these [`Tree::subtrees`]; `None` unless the sizes are falling powers of two.
+    #[must_use]
+    pub fn from_subtrees(subtrees: Vec<(u64, [u8; 32])>) -> Option<Self> {
+        let are_powers = subtrees.iter().all(|(size, _)| size.is_power_of_two());
+        let are_falling = subtrees.is_sorted_by(|(one, _), (next, _)| one > next);
+        (are_powers && are_falling).then_some(Self { subtrees })
+    }
+
     /// The root; of the empty tree SHA-256 of nothing.
     #[must_use]
     pub fn root(&self) -> [u8; 32] {
@@ -82,6 +96,22 @@ impl Tree {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn goes_on_from_its_subtrees() {
+        let mut whole = Tree::new();
+        for count in 0..70u8 {
+            let mut resumed = Tree::from_subtrees(whole.subtrees().to_vec()).unwrap();
+            assert_eq!(resumed.size(), u64::from(count));
+            whole.push(leaf(&[count]));
+            resumed.push(leaf(&[count]));
+            assert_eq!(resumed.root(), whole.root());
+        }
+        for sizes in [vec![3], vec![1, 1], vec![1, 2], vec![0]] {
+            let subtrees = sizes.iter().map(|size| (*size, [0; 32])).collect();
+            assert!(Tree::from_subtrees(subtrees).is_none(), "{sizes:?}");
+        }
+    }
 
     /// RFC 9162 §2.1.1, word for word.
     fn root(leaves: &[[u8; 32]]) -> [u8; 32] {
