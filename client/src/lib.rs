@@ -4,13 +4,21 @@
 //! terminal belong to the program. The protocol's text is `SPEC.md`; section numbers refer to it.
 
 pub mod chain;
+pub mod directory;
+pub mod engine;
+pub mod file;
+pub mod identity;
 pub mod keyfile;
 pub mod limits;
 pub mod link;
 pub mod mime;
+mod outbox;
 pub mod password;
 pub mod phrase;
+pub mod prekey;
+mod queue;
 pub mod random;
 pub mod secret;
+mod session;
 pub mod state;
 pub mod suite;

@@ -5,7 +5,6 @@
 use std::io;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 /// `value` as JSON, in a buffer that is wiped on drop.
@@ -31,12 +30,11 @@ pub(super) fn to_json_after<T: Serialize + ?Sized>(
     Ok(buffer.octets)
 }
 
-/// Name and value of a row's plaintext.
-pub(super) fn from_json_after<T: DeserializeOwned>(plaintext: &[u8]) -> Option<(String, T)> {
+/// Name and JSON of a row's plaintext.
+pub(super) fn split(plaintext: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = plaintext.split_first_chunk()?;
     let (name, json) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-    let name = core::str::from_utf8(name).ok()?;
-    Some((name.to_owned(), serde_json::from_slice(json).ok()?))
+    Some((core::str::from_utf8(name).ok()?, json))
 }
 
 /// A buffer that wipes what it leaves behind when it grows.

@@ -75,6 +75,19 @@ pub struct State {
     /// Whether keys were erased or replaced since the log was last cut.
     has_erased: bool,
     is_poisoned: bool,
+    /// Where a test lets the program die.
+    #[cfg(test)]
+    pub(crate) crash: Option<Crash>,
+}
+
+/// A death of the program at a commit.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crash {
+    /// Commits that still succeed.
+    pub(crate) commits_left: u64,
+    /// Whether the fatal commit reaches the disk.
+    pub(crate) is_durable: bool,
 }
 
 impl State {
@@ -117,6 +130,8 @@ impl State {
             is_changing: false,
             has_erased: true,
             is_poisoned: false,
+            #[cfg(test)]
+            crash: None,
         };
         match state.get::<String>(Space::Meta, CHECK_NAME) {
             Ok(Some(_)) => {}
@@ -172,6 +187,18 @@ impl State {
     /// # Errors
     /// [`StateError::Damaged`], [`StateError::Database`].
     pub fn list<T: DeserializeOwned>(&self, space: Space) -> Result<Vec<(String, T)>, StateError> {
+        self.list_prefix(space, "")
+    }
+
+    /// The rows of a space whose names begin with `prefix`, in the order of the names.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`], [`StateError::Database`].
+    pub fn list_prefix<T: DeserializeOwned>(
+        &self,
+        space: Space,
+        prefix: &str,
+    ) -> Result<Vec<(String, T)>, StateError> {
         let mut statement =
             self.connection.prepare_cached("SELECT name, sealed FROM item WHERE space = ?1")?;
         let mut rows = statement.query(params![space.number()])?;
@@ -179,7 +206,9 @@ impl State {
         while let Some(row) = rows.next()? {
             let hidden: Vec<u8> = row.get(0)?;
             let hidden = hidden.try_into().map_err(|_| StateError::Damaged(space))?;
-            let (name, value) = self.unseal(space, &hidden, row.get(1)?)?;
+            let Some((name, value)) = self.unseal_if(space, &hidden, row.get(1)?, prefix)? else {
+                continue;
+            };
             if self.hide(space, &name) != hidden {
                 return Err(StateError::Damaged(space));
             }
@@ -276,6 +305,16 @@ impl State {
     }
 
     fn try_commit(&mut self) -> Result<(), StateError> {
+        #[cfg(test)]
+        if let Some(crash) = &mut self.crash {
+            if crash.commits_left == 0 {
+                if crash.is_durable && self.is_changing {
+                    self.connection.execute_batch("COMMIT")?;
+                }
+                return Err(StateError::Poisoned);
+            }
+            crash.commits_left -= u64::from(self.is_changing);
+        }
         if self.is_changing {
             self.connection.execute_batch("COMMIT")?;
             self.is_changing = false;
@@ -330,6 +369,17 @@ impl State {
         hidden: &[u8; 16],
         sealed: Vec<u8>,
     ) -> Result<(String, T), StateError> {
+        self.unseal_if(space, hidden, sealed, "")?.ok_or(StateError::Damaged(space))
+    }
+
+    /// Opens a row; `None` if its name does not begin with `prefix`.
+    fn unseal_if<T: DeserializeOwned>(
+        &self,
+        space: Space,
+        hidden: &[u8; 16],
+        sealed: Vec<u8>,
+        prefix: &str,
+    ) -> Result<Option<(String, T)>, StateError> {
         let damaged = || StateError::Damaged(space);
         let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(damaged)?;
         let mut text = Zeroizing::new(text.to_vec());
@@ -341,7 +391,12 @@ impl State {
                 text.as_mut_slice(),
             )
             .map_err(|_| damaged())?;
-        json::from_json_after(opened).ok_or_else(damaged)
+        let (name, json) = json::split(opened).ok_or_else(damaged)?;
+        if !name.starts_with(prefix) {
+            return Ok(None);
+        }
+        let value = serde_json::from_slice(json).map_err(|_| damaged())?;
+        Ok(Some((name.to_owned(), value)))
     }
 }
 

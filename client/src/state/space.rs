@@ -84,6 +84,10 @@ spaces! {
     Roster = 22, "the roster", false;
     /// Receipts not yet sent, by account.
     Receipt = 23, "the receipts", false;
+    /// Texts sealed in a generation that nobody on the other side has confirmed, by GEN.
+    Retained = 24, "the unconfirmed texts", false;
+    /// How far files have come, by FID.
+    Progress = 25, "the progress of files", false;
 }
 
 #[cfg(test)]

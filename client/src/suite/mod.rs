@@ -9,8 +9,6 @@ mod kem;
 mod message;
 mod wrap;
 
-use core::fmt;
-
 pub use agreement::{
     Agreement, Curve, KeyHolder, P256_PUBLIC_OCTETS, SoftwareHolder, SoftwareKey,
     X25519_PUBLIC_OCTETS,
@@ -19,7 +17,7 @@ pub use kem::{
     CIPHERTEXT_OCTETS, ENCAPSULATION_KEY_OCTETS, EncapsulationKey, KemSecret, SEED_OCTETS,
 };
 pub use message::{
-    COMMITMENT_OCTETS, MessageKey, TAG_OCTETS, commitment, is_commitment, open, open_receipt, seal,
+    COMMITMENT_OCTETS, MessageKey, commitment, is_commitment, open, open_receipt, seal,
     seal_receipt,
 };
 pub use wrap::{
@@ -27,72 +25,27 @@ pub use wrap::{
     unwrap_seed, wrap_legacy, wrap_seed,
 };
 
+pub use protocol::suite::Suite;
+
+use protocol::message::LEGACY_TAG_OCTETS;
+pub use protocol::message::TAG_OCTETS;
+
 use crate::random::NoRandom;
 
-/// A cipher suite by its name in `SUITE=` and `SUITES=`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Suite {
-    /// X25519 + ML-KEM-768, AES-256-GCM.
-    M1,
-    /// P-256 + ML-KEM-768, AES-256-GCM.
-    M2,
-    /// X25519 + ML-KEM-768, ChaCha20-Poly1305.
-    M3,
-    /// RSA-OAEP, 3DES-CBC with HMAC-SHA-256: legacy.
-    L1,
-    /// RSA-OAEP, Blowfish-128-CBC with HMAC-SHA-256: legacy.
-    L2,
-}
-
-impl Suite {
-    /// All suites, the one most worth choosing first.
-    pub const ALL: [Self; 5] = [Self::M1, Self::M2, Self::M3, Self::L1, Self::L2];
-
-    /// The suite with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.name() == name)
-    }
-
-    /// The name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::M1 => "M1",
-            Self::M2 => "M2",
-            Self::M3 => "M3",
-            Self::L1 => "L1",
-            Self::L2 => "L2",
-        }
-    }
-
-    /// Whether the suite is offered only for old times' sake, and shown so.
-    #[must_use]
-    pub const fn is_legacy(self) -> bool {
-        matches!(self, Self::L1 | Self::L2)
-    }
-
-    /// The curve of the key transport; legacy suites have none.
-    #[must_use]
-    pub const fn curve(self) -> Option<Curve> {
-        match self {
-            Self::M1 | Self::M3 => Some(Curve::X25519),
-            Self::M2 => Some(Curve::P256),
-            Self::L1 | Self::L2 => None,
-        }
-    }
-
-    /// Octets of the tag that is the body of a receipt.
-    #[must_use]
-    pub const fn receipt_octets(self) -> usize {
-        if self.is_legacy() { 32 } else { TAG_OCTETS }
+/// The curve of a suite's key transport; legacy suites have none.
+#[must_use]
+pub const fn curve(suite: Suite) -> Option<Curve> {
+    match suite {
+        Suite::M1 | Suite::M3 => Some(Curve::X25519),
+        Suite::M2 => Some(Curve::P256),
+        _ => None,
     }
 }
 
-impl fmt::Display for Suite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+/// Octets of the tag that is the body of a receipt.
+#[must_use]
+pub const fn receipt_octets(suite: Suite) -> usize {
+    if suite.is_legacy() { LEGACY_TAG_OCTETS } else { TAG_OCTETS }
 }
 
 /// Why a key or a sealed text is refused.

@@ -58,7 +58,7 @@ pub fn wrap_seed(
     seed: &Secret32,
     random: &mut dyn Random,
 ) -> Result<Vec<u8>, SuiteError> {
-    let curve = suite.curve().ok_or(SuiteError::Unsupported)?;
+    let curve = super::curve(suite).ok_or(SuiteError::Unsupported)?;
     let (ephemeral, _) = SoftwareKey::generate(curve, random)?;
     let (ciphertext, from_kem) = EncapsulationKey::parse(&keys.kem)?.encapsulate(random)?;
     let from_signed = ephemeral.agree(&keys.signed)?;
@@ -88,7 +88,7 @@ pub fn unwrap_seed(
     keys: &OfferKeys<'_>,
     body: &[u8],
 ) -> Result<Secret32, SuiteError> {
-    let curve = suite.curve().ok_or(SuiteError::Unsupported)?;
+    let curve = super::curve(suite).ok_or(SuiteError::Unsupported)?;
     if keys.signed.curve() != curve || body.len() != body_octets(curve) {
         return Err(SuiteError::Sealed);
     }

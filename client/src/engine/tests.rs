@@ -1,0 +1,6 @@
+//! Engines talking to each other over a tiny relay, with virtual time, faults and crashes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
+mod exchange;
+mod relay;
+mod world;

@@ -1,0 +1,567 @@
+//! Files on their way out: offered, sent chunk by chunk behind chat, and finished by a signature.
+//!
+//! Owns the rows of [`Space::FileOut`] and [`Space::Leaf`], and the lane that chunks leave by. The
+//! invariants: a chunk leaves only when the driver asks for one ([`Engine::next_chunk`]), so at
+//! most one is ahead of any chat line; a sealed chunk is compared with its leaf before it leaves;
+//! what the relay put off is sent again from there (SPEC.md §9). Limits:
+//! [`limits::CHUNKS_IN_FLIGHT_MAX`], [`limits::FILES_MAX`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use protocol::file::{FileAccept, FileCancel, FileVerdict, FileWindow, Shape};
+use protocol::identifier::FileId;
+use protocol::merkle::leaf;
+use protocol::reply::Answer;
+use protocol::{Address, AddressBuf, Code, Command, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::compose::Draft;
+use super::inbound::Arrival;
+use super::link::Request;
+use super::{Engine, EngineError, Event, Notice};
+use crate::directory::{self, Contact};
+use crate::file::{ChunkCipher, FileError, LEAVES_PER_PAGE, Manifest, Prepared, Source};
+use crate::limits;
+use crate::mime::Entity;
+use crate::outbox::Kind;
+use crate::secret::Secret32;
+use crate::session::offer;
+use crate::state::{Space, StateError};
+
+/// A file that is being sent.
+#[derive(Serialize, Deserialize)]
+struct FileOut {
+    contact: String,
+    path: String,
+    name: String,
+    media_type: String,
+    size: u64,
+    chunk: u32,
+    root: String,
+    key: Secret32,
+}
+
+impl FileOut {
+    fn shape(&self) -> Result<Shape, StateError> {
+        Shape::new(self.size, self.chunk).ok_or(StateError::Damaged(Space::FileOut))
+    }
+}
+
+/// How far a file has been sent.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Sent {
+    /// Where chunks go: a device, or an account whose relay keeps them. Empty until accepted.
+    to: String,
+    /// Chunks below this one are with the relay.
+    acked: u64,
+    /// The first chunk that may not be sent yet.
+    window_end: Option<u64>,
+    /// Whether 804 was sent.
+    is_finished: bool,
+}
+
+/// Parameters of an 800 beside those of every sealed line.
+pub(super) type Extra = Vec<(&'static str, String)>;
+
+/// The lane that chunks leave by.
+#[derive(Default)]
+pub(super) struct Lane {
+    sending: BTreeMap<String, Sending>,
+    /// The file whose turn it was last.
+    last: String,
+    paused_until: u64,
+}
+
+/// A file that is open for sending.
+struct Sending {
+    source: Source,
+    cipher: ChunkCipher,
+    shape: Shape,
+    state: Sent,
+    next: u64,
+    outstanding: BTreeSet<u64>,
+    /// Leaf hashes of one page.
+    page: Option<(u64, Vec<u8>)>,
+}
+
+impl Sending {
+    fn has_chunk(&self) -> bool {
+        let end = self.state.window_end.unwrap_or(u64::MAX).min(self.shape.chunk_count());
+        !self.state.to.is_empty() && self.next < end
+    }
+}
+
+impl Lane {
+    pub(super) fn disconnected(&mut self) {
+        self.paused_until = 0;
+        for sending in self.sending.values_mut() {
+            sending.outstanding.clear();
+            sending.next = sending.state.acked;
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.sending.values().map(|sending| sending.outstanding.len()).sum()
+    }
+
+    /// The next file in turn that has a chunk to send.
+    fn turn(&self) -> Option<String> {
+        let ready = |(fid, sending): (&String, &Sending)| sending.has_chunk().then(|| fid.clone());
+        let after = (std::ops::Bound::Excluded(self.last.clone()), std::ops::Bound::Unbounded);
+        self.sending.range(after).find_map(ready).or_else(|| self.sending.iter().find_map(ready))
+    }
+}
+
+impl Engine {
+    /// The size of chunks that fit this link; for [`crate::file::prepare`].
+    #[must_use]
+    pub fn chunk_octets(&self) -> u32 {
+        protocol::file::chunk_octets_for_line(self.sendable_octets_max())
+            .unwrap_or(protocol::limits::CHUNK_OCTETS_MIN)
+    }
+
+    /// Offers a prepared file to a contact. Returns its FID; [`Event::FileProgress`],
+    /// [`Notice::FileDone`] and [`Notice::FileFailed`] tell its fate.
+    ///
+    /// # Errors
+    /// [`EngineError::Full`], [`FileError::TooLarge`] beyond the domain's policy.
+    pub fn file_offer(
+        &mut self,
+        contact: Address<'_>,
+        prepared: &Prepared,
+        now: Timestamp,
+    ) -> Result<String, EngineError> {
+        self.check_room(contact, 1)?;
+        if self.state.count(Space::FileOut)? >= limits::FILES_MAX {
+            return Err(EngineError::Full);
+        }
+        let domain = self.identity.domain();
+        let policy = directory::held_policy(&self.state, domain.as_address())?;
+        if policy.is_some_and(|policy| prepared.size() > policy.file_octets_max) {
+            return Err(FileError::TooLarge.into());
+        }
+        let fid = prepared.fid.as_str().to_owned();
+        let row = FileOut {
+            contact: contact.as_str().into(),
+            path: prepared.path.to_string_lossy().into_owned(),
+            name: prepared.name.clone(),
+            media_type: prepared.media_type.clone(),
+            size: prepared.size(),
+            chunk: prepared.shape.chunk_octets(),
+            root: prepared.root.clone(),
+            key: prepared.key.clone(),
+        };
+        self.state.put(Space::FileOut, &fid, &row)?;
+        for (page, leaves) in (0u64..).zip(prepared.leaves.chunks(LEAVES_PER_PAGE * 32)) {
+            let leaves = protocol::base64::encode(leaves);
+            self.state.put(Space::Leaf, &leaf_name(&fid, page), &leaves)?;
+        }
+        self.keep_sent(&fid, &Sent::default())?;
+        let draft = Draft {
+            contact: contact.as_str().into(),
+            mid: offer::new_mid(&mut self.state)?,
+            code: Code::FILE_OFFER.number(),
+            about: None,
+            part: None,
+            first: None,
+            text: String::new(),
+            fid: Some(fid.clone()),
+        };
+        self.add_draft(&draft, now)?;
+        self.pump_all(now)?;
+        Ok(fid)
+    }
+
+    /// Plaintext and parameters of the 800 that offers a file.
+    pub(super) fn manifest(&self, fid: &str) -> Result<(Entity, Extra), EngineError> {
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let row = row.ok_or(EngineError::Misuse("the file is not offered any more"))?;
+        let extra = vec![
+            ("FID", fid.to_owned()),
+            ("SIZE", row.size.to_string()),
+            ("CHUNK", row.chunk.to_string()),
+            ("ROOT", row.root),
+        ];
+        let manifest = Manifest { name: row.name, media_type: row.media_type, key: row.key };
+        Ok((manifest.to_entity(), extra))
+    }
+
+    /// One chunk of a file, as a line to be put on the link at once; `None` if none waits. Call
+    /// it only when nothing else is left to be written.
+    ///
+    /// # Errors
+    /// [`EngineError::State`]. A file that changed or cannot be read is given up by a notice.
+    pub fn next_chunk(&mut self, now: Timestamp) -> Result<Option<Vec<u8>>, EngineError> {
+        let is_paused = now.0 < self.chunks.paused_until
+            && self.chunks.paused_until - now.0 <= limits::RETRY_MS_MAX;
+        if !self.is_online() || is_paused || !self.output.is_empty() {
+            return Ok(None);
+        }
+        if self.chunks.in_flight() >= limits::CHUNKS_IN_FLIGHT_MAX {
+            return Ok(None);
+        }
+        let Some(fid) = self.chunks.turn() else { return Ok(None) };
+        self.chunks.last.clone_from(&fid);
+        match self.sealed_chunk(&fid) {
+            Ok((number, to, chunk)) => {
+                let request = Request::Chunk(fid.clone(), number);
+                let Some(hop_id) = self.expect(request, now) else { return Ok(None) };
+                let line = Command::builder(Code::FILE_CHUNK)
+                    .to(to.as_address())
+                    .from(self.identity.device())
+                    .parameter("FID", &fid)
+                    .parameter("N", number)
+                    .parameter("H-ID", hop_id)
+                    .body(&chunk);
+                let mut octets = line.into_bytes();
+                octets.extend_from_slice(b"\r\n");
+                Ok(Some(octets))
+            }
+            Err(EngineError::File(error)) => {
+                self.give_up(&fid, 451, &error.to_string(), now)?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads, seals and checks the next chunk of a file; it counts as under way from here on.
+    fn sealed_chunk(&mut self, fid: &str) -> Result<(u64, AddressBuf, Vec<u8>), EngineError> {
+        let gone = EngineError::Misuse("the file is not being sent");
+        let Some(sending) = self.chunks.sending.get_mut(fid) else { return Err(gone) };
+        let number = sending.next;
+        let page = number / LEAVES_PER_PAGE as u64;
+        if sending.page.as_ref().is_none_or(|(held, _)| *held != page) {
+            let text: Option<String> = self.state.get(Space::Leaf, &leaf_name(fid, page))?;
+            let leaves = text.and_then(|text| protocol::base64::decode(&text).ok());
+            sending.page = Some((page, leaves.ok_or(StateError::Damaged(Space::Leaf))?));
+        }
+        let mut chunk = sending.source.read(number)?;
+        sending.cipher.seal(number, &mut chunk)?;
+        let place = (number % LEAVES_PER_PAGE as u64) as usize * 32;
+        let announced = sending.page.as_ref().and_then(|(_, l)| l.get(place..place + 32));
+        if announced != Some(leaf(&chunk).as_slice()) {
+            return Err(FileError::Changed.into());
+        }
+        sending.next += 1;
+        sending.outstanding.insert(number);
+        Ok((number, AddressBuf::parse(&sending.state.to)?, chunk))
+    }
+
+    pub(super) fn chunk_answered(
+        &mut self,
+        fid: &str,
+        number: u64,
+        answer: &Answer,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let Some(sending) = self.chunks.sending.get_mut(fid) else { return Ok(()) };
+        if !sending.outstanding.remove(&number) {
+            return Ok(());
+        }
+        let code = answer.code.number();
+        if matches!(code, 421 | 450..=453) {
+            // From here on again, after a pause.
+            sending.next = sending.next.min(number);
+            sending.outstanding.retain(|other| *other < number);
+            let retry = answer.first().and_then(|entry| entry.get("RETRY"));
+            let seconds = retry.and_then(protocol::parameter::number).unwrap_or(1);
+            let pause = seconds.saturating_mul(1_000).clamp(100, limits::RETRY_MS_MAX);
+            self.chunks.paused_until = now.plus_ms(pause).0;
+            return Ok(());
+        }
+        if code >= 400 {
+            let text = answer.text.clone();
+            return self.give_up(fid, code, &text, now);
+        }
+        let acked = sending.outstanding.first().copied().unwrap_or(sending.next);
+        self.acked(fid, acked, now)
+    }
+
+    /// Chunks below `acked` are with the relay.
+    fn acked(&mut self, fid: &str, acked: u64, now: Timestamp) -> Result<(), EngineError> {
+        let Some(sending) = self.chunks.sending.get_mut(fid) else { return Ok(()) };
+        let before = sending.state.acked;
+        sending.state.acked = acked;
+        let count = sending.shape.chunk_count();
+        let is_whole = acked == count;
+        let is_note = acked / limits::FILE_PROGRESS_CHUNKS != before / limits::FILE_PROGRESS_CHUNKS;
+        if !is_note && !is_whole {
+            return Ok(());
+        }
+        let state = sending.state.clone();
+        self.keep_sent(fid, &state)?;
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let Some(row) = row else { return Ok(()) };
+        let contact = AddressBuf::parse(&row.contact)?;
+        self.tell(Event::FileProgress { fid: fid.into(), contact, done: acked, of: count });
+        if is_whole && !state.is_finished {
+            self.finish_sending(fid, &row, state, now)?;
+        }
+        Ok(())
+    }
+
+    /// 804: signs root and size.
+    fn finish_sending(
+        &mut self,
+        fid: &str,
+        row: &FileOut,
+        mut state: Sent,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let to = AddressBuf::parse(&state.to)?;
+        let mid = offer::new_mid(&mut self.state)?;
+        let line = Command::builder(Code::FILE_FINISH)
+            .to(to.as_address())
+            .from(self.identity.device())
+            .parameter("FID", fid)
+            .parameter("ROOT", &row.root)
+            .parameter("SIZE", row.size)
+            .parameter("TS", now)
+            .parameter("MID", &mid);
+        let line = self.identity.sign(line, &[])?;
+        let kind = Kind::File { fid: fid.into() };
+        self.outbox.push(&mut self.state, kind, &row.contact, &mid, line)?;
+        state.is_finished = true;
+        self.keep_sent(fid, &state)?;
+        if let Some(sending) = self.chunks.sending.get_mut(fid) {
+            sending.state = state;
+        }
+        self.flush(now)
+    }
+
+    /// The relay took an 800 or 804; with 354 it keeps the chunks for an absent recipient.
+    pub(super) fn file_line_taken(
+        &mut self,
+        fid: &str,
+        answer: &Answer,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        if answer.code.number() != 354 {
+            return Ok(());
+        }
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let Some(row) = row else { return Ok(()) };
+        let end = answer.first().and_then(|entry| entry.get("TO-CHUNK"));
+        let end = end.and_then(protocol::parameter::number);
+        self.send_from(fid, &row.contact, 0, end, now)
+    }
+
+    pub(super) fn accepted(
+        &mut self,
+        command: &Command<'_>,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let Ok(accept) = FileAccept::parse(command) else { return Ok(()) };
+        let fid = accept.file.as_str();
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        if row.is_none_or(|row| row.contact != accept.from.account().as_str()) {
+            return Ok(());
+        }
+        self.send_from(fid, accept.from.as_str(), accept.first_chunk, accept.window_end, now)
+    }
+
+    /// Sends chunks from `first` on to a device or account.
+    fn send_from(
+        &mut self,
+        fid: &str,
+        to: &str,
+        first: u64,
+        window_end: Option<u64>,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let state = Sent { to: to.into(), acked: first, window_end, is_finished: false };
+        self.keep_sent(fid, &state)?;
+        if let Err(error) = self.open_sending(fid, state) {
+            return match error {
+                EngineError::File(error) => self.give_up(fid, 451, &error.to_string(), now),
+                error => Err(error),
+            };
+        }
+        let count = self.chunks.sending.get(fid).map_or(0, |s| s.shape.chunk_count());
+        if first >= count { self.acked(fid, count, now) } else { Ok(()) }
+    }
+
+    fn open_sending(&mut self, fid: &str, state: Sent) -> Result<(), EngineError> {
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let Some(row) = row else { return Ok(()) };
+        let shape = row.shape()?;
+        let id = FileId::parse(fid).ok_or(StateError::Damaged(Space::FileOut))?;
+        let source = Source::open(Path::new(&row.path), shape)?;
+        let cipher = ChunkCipher::new(&row.key, id, shape)?;
+        let next = state.acked;
+        let outstanding = BTreeSet::new();
+        let sending = Sending { source, cipher, shape, state, next, outstanding, page: None };
+        self.chunks.sending.insert(fid.into(), sending);
+        Ok(())
+    }
+
+    pub(super) fn window_granted(&mut self, command: &Command<'_>) {
+        let Ok(window) = FileWindow::parse(command) else { return };
+        if let Some(sending) = self.chunks.sending.get_mut(window.file.as_str()) {
+            let is_theirs = Address::parse(&sending.state.to)
+                .is_ok_and(|to| to.account() == window.from.account());
+            if is_theirs {
+                let end = sending.state.window_end.unwrap_or(0).max(window.window_end);
+                sending.state.window_end = Some(end);
+            }
+        }
+    }
+
+    /// 806: the receiver's verdict.
+    pub(super) fn verdict_received(
+        &mut self,
+        command: &Command<'_>,
+        arrival: Arrival,
+    ) -> Result<(), EngineError> {
+        let Ok(verdict) = FileVerdict::parse(command) else { return Ok(()) };
+        let fid = verdict.file.as_str();
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let Some(row) = row.filter(|row| row.contact == verdict.from.account().as_str()) else {
+            return Ok(());
+        };
+        let contact = AddressBuf::parse(&row.contact)?;
+        let record = Contact::load(&self.state, contact.as_address())?;
+        let record = record.as_ref().map(Contact::record).transpose()?;
+        if record.is_none_or(|record| record.verify_device_line(command).is_err()) {
+            let from = verdict.from.to_string();
+            self.tell(Event::Tampering { from, what: "a verdict whose signature does not hold" });
+            return Ok(());
+        }
+        self.forget_sending(fid)?;
+        let code = verdict.code.number();
+        let fid = fid.to_owned();
+        let notice = match code {
+            250 => Notice::FileDone { fid, contact, is_received: false },
+            _ => {
+                let text = "the other side found it broken".into();
+                Notice::FileFailed { fid, contact, code, text }
+            }
+        };
+        self.notify(arrival.queue, notice)
+    }
+
+    /// 805 for a file that is being sent; `false` if it is none.
+    pub(super) fn sending_cancelled(
+        &mut self,
+        cancel: &FileCancel<'_>,
+        arrival: Arrival,
+    ) -> Result<bool, EngineError> {
+        let fid = cancel.file.as_str();
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let Some(row) = row else { return Ok(false) };
+        let contact = AddressBuf::parse(&row.contact)?;
+        let is_theirs = cancel.from.account() == contact.as_address()
+            || cancel.from == self.identity.domain().as_address();
+        if is_theirs {
+            self.forget_sending(fid)?;
+            let code = cancel.code.map_or(0, Code::number);
+            let text = "the other side does not want it".into();
+            let notice = Notice::FileFailed { fid: fid.into(), contact, code, text };
+            self.notify(arrival.queue, notice)?;
+        }
+        Ok(true)
+    }
+
+    /// The relay refused an 800 or 804.
+    pub(super) fn file_refused(
+        &mut self,
+        fid: &str,
+        code: u16,
+        text: &str,
+    ) -> Result<(), EngineError> {
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let Some(row) = row else { return Ok(()) };
+        let contact = AddressBuf::parse(&row.contact)?;
+        self.forget_sending(fid)?;
+        let notice = Notice::FileFailed { fid: fid.into(), contact, code, text: text.into() };
+        self.notify(None, notice)
+    }
+
+    /// Gives a file up and tells both sides.
+    fn give_up(
+        &mut self,
+        fid: &str,
+        code: u16,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let to = self.chunks.sending.get(fid).map(|sending| sending.state.to.clone());
+        if let Some(to) = to.filter(|to| !to.is_empty()) {
+            self.send_cancel(&to, fid, Some(code), now)?;
+        }
+        self.file_refused(fid, code, text)
+    }
+
+    /// Takes back a file that is being sent or received.
+    ///
+    /// # Errors
+    /// [`EngineError::Misuse`] if there is no such file.
+    pub fn file_cancel(&mut self, fid: &str, now: Timestamp) -> Result<(), EngineError> {
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let Some(row) = row else { return self.decline(fid, now) };
+        let sent: Sent = self.state.get(Space::Progress, &sent_name(fid))?.unwrap_or_default();
+        let to = if sent.to.is_empty() { row.contact } else { sent.to };
+        self.send_cancel(&to, fid, None, now)?;
+        self.forget_sending(fid)
+    }
+
+    pub(super) fn send_cancel(
+        &mut self,
+        to: &str,
+        fid: &str,
+        code: Option<u16>,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let to = AddressBuf::parse(to)?;
+        let line = Command::builder(Code::FILE_CANCEL)
+            .to(to.as_address())
+            .from(self.identity.device())
+            .parameter("FID", fid)
+            .parameter_if("CODE", code)
+            .finish();
+        let account = to.account();
+        self.outbox.push(&mut self.state, Kind::Silent, account.as_str(), "", line)?;
+        self.flush(now)
+    }
+
+    fn forget_sending(&mut self, fid: &str) -> Result<(), EngineError> {
+        self.chunks.sending.remove(fid);
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let count = row.and_then(|row| row.shape().ok()).map_or(0, Shape::chunk_count);
+        for page in 0..count.div_ceil(LEAVES_PER_PAGE as u64) {
+            self.state.remove(Space::Leaf, &leaf_name(fid, page))?;
+        }
+        self.state.remove(Space::Progress, &sent_name(fid))?;
+        self.state.remove(Space::FileOut, fid)?;
+        Ok(())
+    }
+
+    fn keep_sent(&mut self, fid: &str, state: &Sent) -> Result<(), EngineError> {
+        Ok(self.state.put(Space::Progress, &sent_name(fid), state)?)
+    }
+
+    /// Opens the files that were being sent and received when the program ended.
+    pub(super) fn resume_files(&mut self) -> Result<(), EngineError> {
+        for (fid, _) in self.state.list::<FileOut>(Space::FileOut)? {
+            let sent: Option<Sent> = self.state.get(Space::Progress, &sent_name(&fid))?;
+            let Some(sent) = sent.filter(|sent| !sent.to.is_empty()) else { continue };
+            match self.open_sending(&fid, sent) {
+                Err(EngineError::File(error)) => {
+                    self.file_refused(&fid, 451, &error.to_string())?;
+                }
+                opened => opened?,
+            }
+        }
+        self.resume_receiving()
+    }
+}
+
+fn leaf_name(fid: &str, page: u64) -> String {
+    format!("{fid} {page}")
+}
+
+fn sent_name(fid: &str) -> String {
+    format!("out {fid}")
+}
