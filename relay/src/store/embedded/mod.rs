@@ -166,15 +166,18 @@ impl EmbeddedStore {
         Ok((Self { shared, bell, threads, _lock: lock }, report))
     }
 
-    /// Makes a new data key, with which the next commit that writes is sealed. Blocks on the key
-    /// service.
+    /// What an operator may do to the store while somebody else owns it.
+    #[must_use]
+    pub fn controls(&self) -> Controls {
+        Controls { shared: self.shared.clone() }
+    }
+
+    /// As [`Controls::rekey_now`].
     ///
     /// # Errors
     /// [`StoreError::KeyAway`].
     pub fn rekey_now(&self) -> Result<(), StoreError> {
-        desk::prepare(&self.shared).map_err(|error| desk::key_away(&error))?;
-        self.shared.desk.ask_for_change();
-        Ok(())
+        self.controls().rekey_now()
     }
 
     /// Begins a walk over all rows now: what is under old keys is sealed anew, and keys without
@@ -186,6 +189,34 @@ impl EmbeddedStore {
     /// Tells the store that the key service is back, so that it need not find out.
     pub fn key_service_returned(&self) {
         self.bell.hurry();
+    }
+}
+
+/// A handle for operators. Does not keep the store open.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    shared: Arc<Shared>,
+}
+
+impl Controls {
+    /// Makes a new data key, with which the next commit that writes is sealed. Blocks on the key
+    /// service.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyAway`].
+    pub fn rekey_now(&self) -> Result<(), StoreError> {
+        desk::prepare(&self.shared).map_err(|error| desk::key_away(&error))?;
+        self.shared.desk.ask_for_change();
+        Ok(())
+    }
+
+    /// Why commits that write are refused now; `None` if they are not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<StoreError> {
+        self.shared
+            .refusal()
+            .or_else(|| self.shared.space_error(false))
+            .or_else(|| self.shared.desk.refusal(self.shared.now().timestamp.0))
     }
 }
 
