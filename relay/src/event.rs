@@ -45,3 +45,65 @@ pub enum Event {
     /// The store refused a commit.
     StoreRefused,
 }
+
+/// How loudly an event is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// One session's affair.
+    Debug,
+    /// A person must act.
+    Error,
+    /// A state changed.
+    Info,
+    /// A person should look soon.
+    Warn,
+}
+
+impl Event {
+    /// The name in logs and in the label of `relay_events_total`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ClockJumped => "clock_jumped",
+            Self::IdleClosed => "idle_closed",
+            Self::InvitationRefused => "invitation_refused",
+            Self::KeyRevoked => "key_revoked",
+            Self::LineRefused { .. } => "line_refused",
+            Self::LoggedIn => "logged_in",
+            Self::LoginsLimited => "logins_limited",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::PolicyPublished => "policy_published",
+            Self::PrekeysLow => "prekeys_low",
+            Self::ProofFailed => "proof_failed",
+            Self::OutboxOverflowed => "outbox_overflowed",
+            Self::QueueDamaged => "queue_damaged",
+            Self::RecordPublished => "record_published",
+            Self::Registered => "registered",
+            Self::ReplyIgnored => "reply_ignored",
+            Self::Stopping => "stopping",
+            Self::StoreRefused => "store_refused",
+        }
+    }
+
+    /// How loudly it is logged.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::QueueDamaged => Severity::Error,
+            Self::ClockJumped | Self::OutcomeUnknown | Self::StoreRefused => Severity::Warn,
+            Self::KeyRevoked | Self::PolicyPublished | Self::Registered | Self::Stopping => {
+                Severity::Info
+            }
+            _ => Severity::Debug,
+        }
+    }
+
+    /// A number that belongs to it, such as the code of a reply.
+    #[must_use]
+    pub const fn detail(&self) -> Option<u16> {
+        match self {
+            Self::LineRefused { code } => Some(*code),
+            _ => None,
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Lower layers never import higher ones. ARCHITECTURE.md §2 lists them.
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod directory;
@@ -13,6 +14,7 @@ pub mod presence;
 pub mod ring;
 pub mod route;
 pub mod roster;
+pub mod serve;
 pub mod session;
 pub mod spool;
 pub mod store;

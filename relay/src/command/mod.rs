@@ -15,7 +15,7 @@ use relay::config::Configuration;
 /// The message relay of CIM/1: connections on io_uring, keys in a PKCS#11 token.
 #[derive(Parser)]
 #[command(name = "cipherim-relay", version, after_help = EXAMPLES)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -72,7 +72,7 @@ enum Command {
 ///
 /// # Errors
 /// What went wrong, for a person: each cause says what to do where something can be done.
-pub fn run(arguments: Arguments) -> Result<()> {
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Serve { config } => serve::run(&read(&config)?),
         Command::Provision { config, json } => provision::run(&read(&config)?, json),

@@ -70,7 +70,7 @@ impl TlsSigner for TlsKey {
 ///
 /// # Errors
 /// [`CertificateError::Key`] if the token does not know the key.
-pub fn tls_signer(keys: Arc<dyn KeyService>) -> Result<Arc<dyn TlsSigner>, CertificateError> {
+pub(super) fn tls_signer(keys: Arc<dyn KeyService>) -> Result<Arc<dyn TlsSigner>, CertificateError> {
     let public = keys.public_key(SigningKeyName::Tls)?;
     Ok(Arc::new(TlsKey { keys, public }))
 }

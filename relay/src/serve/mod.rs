@@ -150,8 +150,8 @@ impl Service for Relay {
         self.links.insert(id, link);
         self.names.insert(link, id);
         let address = match peer.address {
-            PeerAddress::Ip(address) => address.ip(),
-            PeerAddress::Unix => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            PeerAddress::Internet(address) => address.ip(),
+            PeerAddress::Local => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         self.domain.opened(id, Peer { address, exporter: peer.exporter }, self.clock.now());
         self.settle();

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::policy::Policy;
@@ -27,7 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How long an operator waits at most; the request may still be done later.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Accounts that one answer lists at most.
-pub const USERS_MAX: usize = 10_000;
+pub(super) const USERS_MAX: usize = 10_000;
 
 /// What an invitation's link tells besides its code.
 #[derive(Clone, Debug)]
@@ -203,7 +202,7 @@ impl Operator {
             "handshakes_waiting": self.server.handshakes_waiting(),
             "token": super::report::token_state(&health),
             "store": store_figures(&status),
-            "ciphers": accel::capability::report().to_string(),
+            "ciphers": accel::capability::capability().to_string().lines().collect::<Vec<_>>(),
         }))
     }
 
@@ -285,7 +284,7 @@ pub fn wanted_policy(
     policy.refresh_messages = section.refresh_messages;
     policy.refresh_octets = section.refresh_size.0;
     policy.password_score_min = u32::from(section.password_score);
-    policy.pins = vec![protocol::identifier::KeyPin(announcement.tls_key)];
+    policy.pins = vec![protocol::identifier::KeyPin::from_octets(&announcement.tls_key)];
     Ok(policy)
 }
 

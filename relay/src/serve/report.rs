@@ -14,14 +14,14 @@ use crate::session::PostCounts;
 
 /// Counts and logs what happens.
 #[derive(Debug, Default)]
-pub struct Reporter {
+pub(super) struct Reporter {
     counts: EventCounts,
     closed: EventCounts,
 }
 
 impl Reporter {
     /// Counts the event and logs it.
-    pub fn report(&mut self, event: &Event) {
+    pub(super) fn report(&mut self, event: &Event) {
         let name = event.name();
         self.counts.count(name);
         match event.severity() {
@@ -33,7 +33,7 @@ impl Reporter {
     }
 
     /// Counts the end of a connection.
-    pub fn closed(&mut self, reason: Reason) {
+    pub(super) fn closed(&mut self, reason: Reason) {
         self.closed.count(match reason {
             Reason::Aborted => "aborted",
             Reason::Closed => "closed",

@@ -12,13 +12,13 @@ use crate::ring::{Receiver, Sender, TrySendError as Crowded, channel};
 use crate::session::Ticket;
 
 /// Signatures that may wait for the token.
-pub const JOBS_MAX: usize = 1_024;
+pub(super) const JOBS_MAX: usize = 1_024;
 
 /// A signature, or why there is none, under the ticket it was asked for.
-pub type Signed = (Ticket, Result<Vec<u8>, KeyError>);
+pub(super) type Signed = (Ticket, Result<Vec<u8>, KeyError>);
 
 /// Takes jobs for the token.
-pub struct SigningDesk {
+pub(super) struct SigningDesk {
     jobs: SyncSender<(Ticket, SigningKeyName, Vec<u8>)>,
 }
 
@@ -27,7 +27,7 @@ impl SigningDesk {
     ///
     /// # Errors
     /// The system's, if it gives no thread.
-    pub fn open(keys: Arc<dyn KeyService>) -> std::io::Result<(Self, Receiver<Signed>)> {
+    pub(super) fn open(keys: Arc<dyn KeyService>) -> std::io::Result<(Self, Receiver<Signed>)> {
         let (jobs, waiting) = sync_channel::<(Ticket, SigningKeyName, Vec<u8>)>(JOBS_MAX);
         let (done, results): (Sender<Signed>, _) = channel(JOBS_MAX);
         std::thread::Builder::new().name("signing-desk".to_owned()).spawn(move || {
@@ -44,7 +44,7 @@ impl SigningDesk {
     ///
     /// # Errors
     /// The answer to give at once.
-    pub fn ask(
+    pub(super) fn ask(
         &self,
         ticket: Ticket,
         key: SigningKeyName,

@@ -272,6 +272,10 @@ fn settings(configuration: &Configuration) -> Settings {
     settings.suites.clone_from(&configuration.policy.suites);
     settings.requires_signatures = configuration.policy.signed;
     settings.hides_users = configuration.policy.hide_users;
+    settings.spool.lines_max = u64::from(configuration.limits.queue_lines);
+    settings.spool.line_octets_max = configuration.limits.queue_size.0;
+    settings.spool.chunk_octets_max = configuration.limits.queue_size.0;
+    settings.spool.life_ms = configuration.policy.retention.milliseconds();
     settings
 }
 
@@ -283,6 +287,7 @@ fn net_configuration(configuration: &Configuration) -> NetConfiguration {
         handshake_deadline: limits.handshake.0,
         handshake_workers: usize::from(limits.handshake_threads),
         outbox_bytes_max: limits.outbox.octets(),
+        ..NetConfiguration::default()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::keys::SigningKeyName;
 use crate::spool::dedupe::{REQUIREMENTS, Statement};
 use crate::spool::{Claim, Due, Entry, Kind};
-use crate::store::Outcome;
+use crate::store::{Outcome, Statistics};
 
 /// Where the sweep of expired lines stands.
 #[derive(Default)]
@@ -43,6 +43,12 @@ struct Bounce {
 }
 
 impl Domain {
+    /// The store's own figures.
+    #[must_use]
+    pub fn store_statistics(&self) -> Statistics {
+        self.store.statistics()
+    }
+
     /// Counters about lines since the start.
     #[must_use]
     pub fn post_counts(&self) -> PostCounts {
