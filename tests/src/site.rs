@@ -53,7 +53,8 @@ impl Site {
         };
         site.write_files(overrides)?;
         let mut site = site;
-        site.command("cipherim-hsmd", &["init-token"])?;
+        let so_pin = site.folder.join("so-pin").display().to_string();
+        site.command("cipherim-hsmd", &["init-token", "--so-pin-file", &so_pin])?;
         let domain = site.domain.clone();
         site.command("cipherim-hsmd", &["provision", "--domain", &domain])?;
         site.start_hsmd()?;

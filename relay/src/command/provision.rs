@@ -11,7 +11,9 @@ use relay::clock::Clock;
 use relay::config::Configuration;
 use relay::directory::provision;
 use relay::keys::KeyService;
-use relay::serve::{announcement, open_keys, open_store, read_chain, self_signed, start_log, wanted_policy};
+use relay::serve::{
+    announcement, open_keys, open_store, read_chain, self_signed, start_log, wanted_policy,
+};
 use serde_json::json;
 
 /// Makes what is missing and says what there is.
@@ -49,8 +51,10 @@ pub(super) fn run(configuration: &Configuration, is_json: bool) -> Result<()> {
     println!("  record version {}, policy version {}", done.record_version, done.policy_version);
     println!("  SHA-256 of the domain key: {}", protocol::base64::encode(&announcement.domain_key));
     println!("  SHA-256 of the TLS key:    {}", protocol::base64::encode(&announcement.tls_key));
-    println!("Next: `cipherim-relay serve`, then `cipherim-relay ctl invite NAME@{}`.",
-        configuration.domain);
+    println!(
+        "Next: `cipherim-relay serve`, then `cipherim-relay ctl invite NAME@{}`.",
+        configuration.domain
+    );
     Ok(())
 }
 

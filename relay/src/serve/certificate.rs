@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, DnType, KeyUsagePurpose, PublicKeyData, SignatureAlgorithm};
-use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use crate::keys::{KeyError, KeyService, SigningKeyName};
 use crate::net::tls::{SignError, TlsSigner};
@@ -70,7 +70,9 @@ impl TlsSigner for TlsKey {
 ///
 /// # Errors
 /// [`CertificateError::Key`] if the token does not know the key.
-pub(super) fn tls_signer(keys: Arc<dyn KeyService>) -> Result<Arc<dyn TlsSigner>, CertificateError> {
+pub(super) fn tls_signer(
+    keys: Arc<dyn KeyService>,
+) -> Result<Arc<dyn TlsSigner>, CertificateError> {
     let public = keys.public_key(SigningKeyName::Tls)?;
     Ok(Arc::new(TlsKey { keys, public }))
 }

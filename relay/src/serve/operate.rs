@@ -17,8 +17,8 @@ use crate::admin::monitor::Page;
 use crate::config::Configuration;
 use crate::net::Server;
 use crate::ring::Handle;
-use crate::session::operator::{OperatorAnswer, OperatorReply, OperatorRequest, Status, User};
 use crate::session::Ticket;
+use crate::session::operator::{OperatorAnswer, OperatorReply, OperatorRequest, Status, User};
 use crate::store::embedded::Controls;
 
 /// How often a waiting request looks for its answer.
@@ -45,9 +45,8 @@ impl Announcement {
     /// The link that carries an invitation's code.
     #[must_use]
     pub fn link(&self, code: &str) -> String {
-        let hash = |octets: &[u8]| {
-            protocol::base64::encode(octets).replace('+', "-").replace('/', "_")
-        };
+        let hash =
+            |octets: &[u8]| protocol::base64::encode(octets).replace('+', "-").replace('/', "_");
         format!(
             "cim:{}?relay={}&invite={}&key={}&tls={}",
             self.domain,

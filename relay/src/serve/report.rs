@@ -43,7 +43,6 @@ impl Reporter {
             Reason::Truncated => "truncated",
         });
     }
-
 }
 
 /// Sends the log to standard error as the configuration says. Only the first call has an effect.
@@ -81,7 +80,10 @@ pub(super) fn token_state(health: &Health) -> String {
 /// What passed through the spool since the start.
 pub(super) fn spool_figures(counts: &PostCounts) -> Value {
     Value::Object(
-        spool_counters(counts).into_iter().map(|(name, count)| (name.into(), json!(count))).collect(),
+        spool_counters(counts)
+            .into_iter()
+            .map(|(name, count)| (name.into(), json!(count)))
+            .collect(),
     )
 }
 

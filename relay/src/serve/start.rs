@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::operate::{Announcement, Operator};
 use super::report::Reporter;
 pub use super::report::start_log;
-use super::stop::Stop;
 use super::signer::SigningDesk;
+use super::stop::Stop;
 use super::{Relay, certificate};
 use crate::admin::{control, monitor};
 use crate::clock::Clock;
@@ -152,8 +152,7 @@ impl Boot {
         let random = Box::new(move |octets: &mut [u8]| keys.random(octets));
         let domain = Domain::new(settings(configuration), Box::new(store), random);
         let outbox = Outbox::new(handle.clone(), net_configuration(configuration));
-        let relay =
-            Relay::new(domain, Clock::start(), outbox.clone(), desk, Reporter::default());
+        let relay = Relay::new(domain, Clock::start(), outbox.clone(), desk, Reporter::default());
         let relay = Rc::new(RefCell::new(relay));
         let service = Rc::clone(&relay) as Rc<RefCell<dyn crate::net::Service>>;
         let server = Server::new(&outbox, tls, service)
@@ -178,9 +177,7 @@ impl Boot {
         let mut signals = handle
             .signals(&[libc::SIGTERM, libc::SIGINT])
             .map_err(|source| StartError::System { what: "signals", source })?;
-        let refused = |key, place: String| {
-            move |source| StartError::Listen { key, place, source }
-        };
+        let refused = |key, place: String| move |source| StartError::Listen { key, place, source };
         let clients = handle
             .listen_tcp(listen.clients)
             .map_err(refused("listen.clients", listen.clients.to_string()))?;

@@ -22,11 +22,13 @@ impl Exchange {
             .says("bob", &format!("alice offers {} ({FILE_OCTETS} octets)", offer["name"]));
         let into = self.site.folder().join("received");
         std::fs::create_dir_all(&into)?;
-        self.bob.act(json!({"do": "file-accept", "file": offer["file"], "into": into}))?;
+        let accepted =
+            self.bob.act(json!({"do": "file-accept", "file": offer["file"], "into": into}))?;
 
         for (number, percent) in [(1, 20), (2, 60)] {
             self.bob.expect("file-progress", |event| {
-                event["done"].as_u64().unwrap_or_default() >= FILE_OCTETS / 100 * percent
+                let count = |name: &str| event[name].as_u64().unwrap_or_default();
+                count("done_chunks") * 100 >= count("chunks") * percent
             })?;
             let text = format!("chat overtakes the file, {number}");
             self.say(true, &text)?;
@@ -42,7 +44,7 @@ impl Exchange {
 
         let done = self.bob.expect("file-done", |event| event["file"] == offer["file"])?;
         ensure!(done["verified"] == json!(true), "the signature does not hold: {done}");
-        let received = done["path"].as_str().context("a path")?.to_owned();
+        let received = accepted["path"].as_str().context("a path")?.to_owned();
         ensure!(are_equal(&path, Path::new(&received))?, "the file arrived changed");
         self.alice.expect("file-done", |event| event["verified"] == json!(true))?;
         self.narrator.says("bob", "the file is whole and its signature holds");
