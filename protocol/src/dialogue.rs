@@ -322,7 +322,7 @@ fn take(placeholder: &Placeholder, found: &str, bindings: &mut Bindings) -> Resu
     let is_good = match placeholder.kind.as_str() {
         "id" => octets() == Some(16),
         "hash" | "kr" | "nonce" => octets() == Some(32),
-        "number" | "time" => number(found).is_some(),
+        "later" | "number" | "past" | "time" => number(found).is_some(),
         "text" => true,
         _ => octets().is_some(),
     };

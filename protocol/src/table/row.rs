@@ -337,7 +337,7 @@ pub const ROWS: &[Row] = &[
         ],
         constraints: &[Constraint::OneOf(&["INVITE", "POW"])],
         body: Slot::Required,
-        replies: &[250, 451, 453, 455, 504, 535, 551, 553, 558],
+        replies: &[250, 451, 452, 453, 455, 504, 535, 551, 553, 558],
         ..OWN
     },
     Row {
@@ -380,7 +380,7 @@ pub const ROWS: &[Row] = &[
         body: Slot::Optional,
         signature: Slot::Required,
         authority: Authority::Revoker,
-        replies: &[250, 453, 455, 553, 554, 558],
+        replies: &[250, 452, 453, 455, 553, 554, 558],
         ..OWN
     },
     Row {
@@ -414,7 +414,7 @@ pub const ROWS: &[Row] = &[
         name: "PREKEYS-TAKE",
         meaning: "takes prekeys of an account's devices",
         to: Shape::ACCOUNT,
-        replies: &[251, 453, 550, 551],
+        replies: &[251, 452, 453, 550, 551],
         ..OWN
     },
     Row {
@@ -654,7 +654,7 @@ pub const REPLIES: &[(u16, &str, &str)] = &[
     (
         251,
         "data",
-        "`REC=` (610), `DEV= PRE= [ONE=]` (612), `VER= WHO= SUB= [ASK=] [BLOCK=] [URGENT=] \
+        "`REC= [REV=]` (610), `DEV= PRE= [ONE=]` (612), `VER= WHO= SUB= [ASK=] [BLOCK=] [URGENT=] \
          [BLOB=]` (630), `STATE= [UNTIL=] [ALT=]` (122), `POL= REC=` (920)",
     ),
     (252, "taken: queued, or nothing told", ""),
