@@ -150,8 +150,7 @@ impl Domain {
         }
         let Some(id) = self.online.get(device).copied() else { return };
         self.emit(Event::PrekeysLow);
-        let line = Command::builder(Code::PREKEYS_LOW).to(device.as_address());
-        let line = line.parameter("COUNT", left).finish();
+        let line = Command::builder(Code::PREKEYS_LOW).parameter("COUNT", left).finish();
         self.send(id, format!("{line}\r\n").into_bytes());
     }
 }

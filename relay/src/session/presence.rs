@@ -127,7 +127,6 @@ impl Domain {
     fn tell_presence(&mut self, device: &AddressBuf, account: Address<'_>, presence: &Presence) {
         let Some(id) = self.online.get(device).copied() else { return };
         let line = Command::builder(Code::PRESENCE)
-            .to(device.as_address())
             .from(account.account())
             .parameter("STATE", presence.state)
             .parameter_if("UNTIL", presence.until)

@@ -48,21 +48,15 @@ impl Domain {
         }
         let mut contacts = roster::contacts(&*self.store, device.as_address())?;
         contacts.sort_unstable_by(|one, two| one.address.cmp(&two.address));
-        let mut lines = Vec::with_capacity(contacts.len());
-        for contact in &contacts {
-            let mut line = AnswerLine::new(251, "roster");
-            if lines.is_empty() {
-                line = line.with("VER", version);
-            }
-            for (name, value) in describe(contact) {
-                line = line.with(name, value);
-            }
-            lines.push(line);
+        if contacts.is_empty() {
+            return Ok(AnswerLine::new(250, "empty").with("VER", version).into());
         }
-        if lines.is_empty() {
-            return Ok(AnswerLine::new(251, "roster").with("VER", version).into());
-        }
-        Ok(Answer::Now(lines))
+        let entry = |contact: &Contact| {
+            let line = AnswerLine::new(251, "roster");
+            let described = describe(contact).into_iter();
+            described.fold(line, |line, (name, value)| line.with(name, value)).with("VER", version)
+        };
+        Ok(Answer::Now(contacts.iter().map(entry).collect()))
     }
 
     /// Handles 631.
@@ -353,7 +347,7 @@ impl Domain {
             for device in self.presences.online(change.owner.as_address()) {
                 let id = self.online.get(&device).copied();
                 if let Some(id) = id.filter(|id| *id != answered) {
-                    self.tell(id, push(change, &device));
+                    self.tell(id, push(change));
                 }
             }
         }
@@ -400,18 +394,13 @@ fn done(code: u16, change: Option<&Change>) -> Answer {
     }
 }
 
-/// The 632 line that tells `device` of a change.
-fn push(change: &Change, device: &AddressBuf) -> CommandBuilder {
-    let mut line = Command::builder(Code::ROSTER_PUSH).to(device.as_address());
-    line = line.parameter("VER", change.version);
-    if change.after.is_empty() {
-        let who = parameter::escape(change.after.address.as_str());
-        return line.parameter("WHO", who).parameter("SUB", "none").parameter("DEL", 1);
-    }
+/// The 632 line that tells of a change.
+fn push(change: &Change) -> CommandBuilder {
+    let mut line = Command::builder(Code::ROSTER_PUSH);
     for (name, value) in describe(&change.after) {
         line = line.parameter(name, value);
     }
-    line
+    line.parameter_if("DEL", change.after.is_empty().then_some(1)).parameter("VER", change.version)
 }
 
 /// The parameters that describe a contact in 251 and 632.

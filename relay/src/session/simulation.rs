@@ -20,6 +20,7 @@ use protocol::proof::{ALPN_CLIENT, Proof};
 use protocol::record::RecordBuilder;
 use protocol::registration::{Admission, Registration};
 use protocol::signature::{Signer as _, SoftwareSigner};
+use protocol::table::Row as CommandRow;
 use protocol::timestamp::Timestamp;
 use protocol::{AddressBuf, Code, Command, CommandBuilder, Reply};
 
@@ -227,12 +228,22 @@ impl Simulation {
 
     /// Opens a link from `address` and reads the greeting.
     pub(super) fn connect_from(&mut self, address: IpAddr) -> ConnectionId {
+        let id = self.open_from(address);
+        assert_eq!(self.take(id), [format!("220 :{DOMAIN} CIM/1 ready")]);
+        id
+    }
+
+    /// Opens a link whose greeting nobody has read yet.
+    pub(super) fn open(&mut self) -> ConnectionId {
+        self.open_from(Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn open_from(&mut self, address: IpAddr) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
         self.received.insert(id, Vec::new());
         self.domain.opened(id, Peer { address, exporter: exporter(id) }, self.now);
         self.settle();
-        assert_eq!(self.take(id), [format!("220 :{DOMAIN} CIM/1 ready")]);
         id
     }
 
@@ -254,6 +265,12 @@ impl Simulation {
         let (mut replies, commands): (Vec<String>, Vec<String>) =
             self.say(id, line).into_iter().partition(|line| (200..600).contains(&code(line)));
         assert_eq!(replies.len(), 1, "{line} got {replies:?}");
+        if let Some(row) =
+            Command::parse(line.as_bytes()).ok().and_then(|it| CommandRow::find(it.code()))
+        {
+            let is_known = row.may_answer(code(&replies[0]));
+            assert!(is_known, "the table does not know {} for {line}", replies[0]);
+        }
         let waiting = self.received.entry(id).or_default();
         for command in commands {
             waiting.extend_from_slice(format!("{command}\r\n").as_bytes());
