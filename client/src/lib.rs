@@ -4,6 +4,7 @@
 //! terminal belong to the program. The protocol's text is `SPEC.md`; section numbers refer to it.
 
 pub mod chain;
+pub mod connection;
 pub mod directory;
 pub mod engine;
 pub mod file;

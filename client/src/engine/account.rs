@@ -83,6 +83,28 @@ impl Engine {
         Ok(self.account()?.is_registered)
     }
 
+    /// Whether the account is open and nothing that was said to the relay is unanswered.
+    ///
+    /// # Errors
+    /// [`EngineError::State`].
+    pub fn is_settled(&self) -> Result<bool, EngineError> {
+        let is_answered = self.link.as_ref().is_some_and(super::link::Link::is_answered);
+        let is_sent = self.outbox.numbers(|_| true).is_empty();
+        Ok(is_answered && is_sent && self.is_registered()?)
+    }
+
+    /// The TLS keys that the domain's policy names: SHA-256 of each SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// [`EngineError::State`].
+    pub fn tls_pins(&self) -> Result<Vec<[u8; 32]>, EngineError> {
+        let domain = self.identity.domain();
+        let policy = directory::held_policy(&self.state, domain.as_address())?;
+        Ok(policy.map_or_else(Vec::new, |policy| {
+            policy.pins.iter().map(protocol::identifier::KeyPin::to_octets).collect()
+        }))
+    }
+
     /// The own record, as the relay last confirmed it.
     ///
     /// # Errors

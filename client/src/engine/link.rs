@@ -106,6 +106,11 @@ impl Link {
         matches!(self.phase, Phase::Ready)
     }
 
+    /// Whether the login is complete and every request was answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_ready() && self.requests.is_empty()
+    }
+
     /// Whether something like `is_same` is under way.
     fn has(&self, is_same: impl Fn(&Request) -> bool) -> bool {
         self.requests.values().any(|pending| is_same(&pending.request))
