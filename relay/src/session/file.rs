@@ -210,3 +210,7 @@ impl Domain {
 fn if_asked(caller: &Caller, code: u16) -> Answer {
     if caller.hop_id.is_some() { Answer::text(code, "chunk taken") } else { Answer::Later }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

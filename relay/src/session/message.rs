@@ -314,6 +314,9 @@ impl Domain {
     }
 
     fn look_up(&mut self, statement: &Statement) -> Option<Answer> {
+        if self.post.is_doubtful {
+            return None;
+        }
         let earlier = statement.look_up(&*self.store).ok()??;
         self.post.counts.repeated += 1;
         Some(repeated(Some(earlier)))

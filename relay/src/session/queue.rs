@@ -125,3 +125,7 @@ impl From<SpoolError> for Answer {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

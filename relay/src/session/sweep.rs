@@ -308,3 +308,7 @@ fn bounce_of(number: u64, entry: &Entry, domain: &str) -> Option<Bounce> {
     let message_id = command.parameter("MID").filter(|_| is_asked)?.into();
     Some(Bounce { number, to: from.to_buf(), message_id })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;

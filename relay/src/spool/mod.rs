@@ -223,20 +223,15 @@ impl Spool {
             Settlement::Failed => queue.fail(appended.number, appended.kind, appended.octets),
             Settlement::Unknown => {
                 queue.settle(appended.number);
-                queue.is_doubtful = true;
+                queue.doubtful.get_or_insert(appended.number);
             }
         }
     }
 
     /// Reads tell the truth again; gives the owners of the queues that were in doubt.
     pub fn certain(&mut self) -> Vec<AddressBuf> {
-        let doubtful = self.queues.iter_mut().filter(|(_, queue)| queue.is_doubtful);
-        doubtful
-            .map(|(owner, queue)| {
-                queue.is_doubtful = false;
-                owner.clone()
-            })
-            .collect()
+        let queues = self.queues.iter_mut();
+        queues.filter_map(|(owner, queue)| queue.doubtful.take().map(|_| owner.clone())).collect()
     }
 
     /// Plans to free everything up to `up_to` but `kept`; `None` if that changes nothing.
@@ -252,7 +247,7 @@ impl Spool {
         operations: &mut Vec<Operation>,
     ) -> Result<Option<Move>, SpoolError> {
         let queue = self.queue(store, owner)?;
-        if up_to > queue.settled {
+        if up_to > queue.readable() {
             return Err(SpoolError::NeverGiven);
         }
         let freed = up_to.max(queue.freed);
@@ -293,7 +288,7 @@ impl Spool {
         operations: &mut Vec<Operation>,
     ) -> Result<Option<Move>, SpoolError> {
         let queue = self.queue(store, owner)?;
-        if up_to > queue.settled {
+        if up_to > queue.readable() {
             return Err(SpoolError::NeverGiven);
         }
         let octets = owner.as_str().as_bytes();
@@ -362,7 +357,7 @@ impl Spool {
         let held = queue.held();
         let average = (held.line_octets + held.chunk_octets) / held.rows.max(1);
         let limit = (limits::READ_OCTETS_AIM / average.max(1)).clamp(1, limits::READ_ROWS_MAX);
-        let (from, to) = (after.saturating_add(1), queue.settled);
+        let (from, to) = (after.saturating_add(1), queue.readable());
         if from > to {
             return Ok(Vec::new());
         }
@@ -404,7 +399,7 @@ impl Spool {
         let queue = self.queue(store, owner)?;
         Ok(Standing {
             freed: queue.freed,
-            durable: queue.settled,
+            durable: queue.readable(),
             held: queue.held(),
             kept: queue.kept.len(),
         })

@@ -74,8 +74,9 @@ pub(super) struct Queue {
     pub(super) in_flight: usize,
     /// Those of them that move the cursor.
     pub(super) cursors_in_flight: usize,
-    /// Whether a commit's outcome is not known.
-    pub(super) is_doubtful: bool,
+    /// The first number whose commit has an outcome that nobody knows. What reads show from
+    /// there on may be gone after a restart, so it is not read.
+    pub(super) doubtful: Option<u64>,
     /// Due times of which a note is durable: of lines with a long and with a short life.
     pub(super) noted: [u64; 2],
     /// Totals at numbers given lately.
@@ -164,7 +165,12 @@ impl Queue {
 
     /// Whether nobody would miss it in memory.
     pub(super) const fn is_idle(&self) -> bool {
-        self.in_flight == 0 && !self.is_doubtful
+        self.in_flight == 0 && self.doubtful.is_none()
+    }
+
+    /// The highest number whose row may be read.
+    pub(super) fn readable(&self) -> u64 {
+        self.doubtful.map_or(self.settled, |doubtful| self.settled.min(doubtful - 1))
     }
 }
 

@@ -101,7 +101,7 @@ impl Spool {
         store: &dyn Store,
         account: &AddressBuf,
     ) -> Result<Vec<(u64, Entry)>, SpoolError> {
-        let settled = self.queue(store, account)?.settled;
+        let settled = self.queue(store, account)?.readable();
         let limit = limits::HELD_LINES_MAX;
         let rows = read_range(store, account, (0, settled), limit)?;
         Ok(rows.into_iter().filter_map(|(number, entry)| Some((number, entry?))).collect())

@@ -94,7 +94,7 @@ impl Spool {
         limit: u64,
     ) -> Result<Vec<(u64, Option<Entry>)>, SpoolError> {
         let queue = self.queue(store, &due.owner)?;
-        let settled = queue.settled;
+        let settled = queue.readable();
         let first = queue.kept.iter().map(|kept| kept.number).min();
         let from = after.saturating_add(1).max(first.unwrap_or(queue.freed + 1));
         if from > settled {
