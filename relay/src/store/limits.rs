@@ -21,7 +21,8 @@ pub const DELETE_RANGE_ROWS_MAX: usize = 65_536;
 /// Most sorts that a range deletion may keep. PROTOCOL §5: up to 64 numbers.
 pub const DELETE_RANGE_KEEP_MAX: usize = 64;
 
-/// Commits waiting for the committer; one more is answered with `Busy`.
+/// Commits waiting for the committer, and outcomes waiting to be fetched; one more commit is
+/// answered with `Busy`.
 pub const QUEUE_COMMITS_MAX: usize = 16_384;
 
 /// Octets of commits waiting for the committer; more is answered with `Busy`.
@@ -49,7 +50,10 @@ pub const SEALS_PER_KEY_MAX: u64 = 1 << 30;
 pub const OCTETS_PER_KEY_MAX: u64 = 1 << 40;
 
 /// Rows that the sealer of old rows reads between two pauses.
-pub const SWEEP_ROWS: usize = 256;
+pub const SWEEP_ROWS: usize = 64;
+
+/// Walks over all rows that follow each other at once, before the next waits for its day.
+pub const SWEEP_ROUNDS_MAX: u8 = 4;
 
 /// Octets that must be free, whatever the reserve, before the store opens again after a write
 /// failed for want of space: one journal's worth.

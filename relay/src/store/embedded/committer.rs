@@ -8,6 +8,7 @@
 //! [`limits::BATCH_OCTETS_MAX`].
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -76,8 +77,19 @@ impl Committer {
         Self { shared, sealing: None, key_written: false, number, previous, reopen_ms: 0 }
     }
 
-    /// Works until the queue is closed and empty.
-    pub(super) fn run(mut self) {
+    /// Works until the queue is closed and empty. A panic stops the store instead of leaving its
+    /// callers without an answer for ever.
+    pub(super) fn run(self) {
+        let shared = self.shared.clone();
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work())) else { return };
+        drop(panic);
+        let text = "the committer met a mistake in the program";
+        shared.set_condition(Condition::Stopped(text.to_owned()));
+        refuse_all(&shared);
+        (shared.wake)();
+    }
+
+    fn work(mut self) {
         let shared = self.shared.clone();
         loop {
             let queue = shared.wait(PATIENCE);
@@ -109,30 +121,12 @@ impl Committer {
 
     /// One turn: everything that waits, in as many batches as the limits ask for.
     fn turn(&mut self) {
-        let Ok(database) = self.shared.database() else {
-            self.refuse_all();
-            return;
+        let database = match self.shared.database() {
+            Ok(database) if self.shared.refusal().is_none() => database,
+            _ => return refuse_all(&self.shared),
         };
-        if self.shared.refusal().is_some() {
-            drop(database);
-            self.refuse_all();
-            return;
-        }
         let batch = self.gather(&database);
         self.execute(&database, batch);
-    }
-
-    fn refuse_all(&self) {
-        let error = self.shared.refusal().unwrap_or(StoreError::Busy);
-        let mut outcomes = Vec::new();
-        let mut queue = self.shared.queue();
-        while let Some(job) = queue.take() {
-            if let Job::Commit { token, .. } = job {
-                outcomes.push((token, Outcome::Refused(error.clone())));
-            }
-        }
-        drop(queue);
-        self.shared.finish(outcomes);
     }
 
     /// Takes jobs and decides them until the batch is full or nothing waits.
@@ -349,6 +343,20 @@ impl Committer {
         // If it fails, the next key made writes the file anew.
         let _ = desk::rewrite_file(&self.shared);
     }
+}
+
+/// Refuses everything that waits, with the reason why no work is taken.
+fn refuse_all(shared: &Shared) {
+    let error = shared.refusal().unwrap_or(StoreError::Busy);
+    let mut outcomes = Vec::new();
+    let mut queue = shared.queue();
+    while let Some(job) = queue.take() {
+        if let Job::Commit { token, .. } = job {
+            outcomes.push((token, Outcome::Refused(error.clone())));
+        }
+    }
+    drop(queue);
+    shared.finish(outcomes);
 }
 
 /// Whether a commit may be decided at all.

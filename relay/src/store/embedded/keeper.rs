@@ -88,6 +88,8 @@ pub(super) struct Keeper {
     patience: Duration,
     next_sweep_ms: u64,
     sweep: Option<Sweep>,
+    /// Walks that followed each other at once.
+    rounds: u8,
 }
 
 /// A walk over all rows.
@@ -113,6 +115,7 @@ impl Keeper {
             patience: Duration::ZERO,
             next_sweep_ms,
             sweep: None,
+            rounds: 0,
         }
     }
 
@@ -129,6 +132,7 @@ impl Keeper {
             if ring.sweep {
                 self.next_sweep_ms = 0;
                 self.sweep = None;
+                self.rounds = 0;
             }
             self.flush();
             self.prepare();
@@ -230,7 +234,7 @@ impl Keeper {
     }
 
     /// Erases the keys that no row uses. Where rows were sealed anew, the next walk, begun at
-    /// once, finds their old keys unused.
+    /// once, finds their old keys unused; where a row does not open, that ends after some rounds.
     fn end(&mut self, sweep: &Sweep) {
         let unused = |id: &KeyId| *id < sweep.floor && !sweep.met.contains(id);
         let keys = self.shared.seal.keys();
@@ -238,8 +242,11 @@ impl Keeper {
         if !ids.is_empty() {
             self.shared.offer(Job::Erase(ids));
         }
-        if sweep.old.iter().any(|id| sweep.met.contains(id)) {
+        self.rounds += 1;
+        if self.rounds < limits::SWEEP_ROUNDS_MAX && !sweep.old.is_disjoint(&sweep.met) {
             self.next_sweep_ms = 0;
+        } else {
+            self.rounds = 0;
         }
     }
 }

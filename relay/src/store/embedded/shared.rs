@@ -189,6 +189,9 @@ impl Shared {
         operations: Vec<Operation>,
         weight: Weight,
     ) -> Result<(), StoreError> {
+        if lock(&self.done).len() >= limits::QUEUE_COMMITS_MAX {
+            return Err(StoreError::Busy);
+        }
         let mut queue = self.queue();
         let octets = queue.octets + weight.octets;
         if queue.commits >= limits::QUEUE_COMMITS_MAX || octets > limits::QUEUE_OCTETS_MAX {

@@ -217,7 +217,9 @@ fn a_last_batch_torn_at_any_octet_is_cut_and_only_it() {
             assert!(!opened.report.is_loss(), "{cut}: {}", opened.report);
             assert_eq!(opened.store.get(&row(2)).unwrap().unwrap(), [2; 10]);
             assert_eq!(opened.store.get(&row(3)).unwrap(), None);
-            opened.put(&row(4), b"goes on");
+            if cut % 16 == 0 {
+                opened.put(&row(4), b"goes on");
+            }
         }
     }
     // With the watermark of the acknowledged batch the same cut is a loss, and is said to be one.
