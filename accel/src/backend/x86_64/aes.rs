@@ -103,7 +103,7 @@ pub(crate) fn encrypt<E: Engine, const R: usize, const N: usize>(
     }
     for key in middle {
         for v in &mut x {
-            *v = e.enc(*v, *key);
+            *v = e.pin(e.enc(*v, *key));
         }
     }
     for v in &mut x {
@@ -125,7 +125,7 @@ fn decrypt<E: Engine, const R: usize, const N: usize>(
     }
     for key in middle {
         for v in &mut x {
-            *v = e.dec(*v, *key);
+            *v = e.pin(e.dec(*v, *key));
         }
     }
     for v in &mut x {
@@ -230,6 +230,7 @@ fn invert<E: Engine, const R: usize>(e: E, forward: &Schedule<E, R>) -> Schedule
     Schedule(keys)
 }
 
+/// Decrypts groups from vectors, the rest block by block through arrays.
 #[inline(always)]
 fn cbc_decrypt<E: Engine, const R: usize>(
     e: E,
@@ -237,40 +238,58 @@ fn cbc_decrypt<E: Engine, const R: usize>(
     chain: &mut [u8; 16],
     blocks: &mut [[u8; 16]],
 ) {
+    let bulk = blocks.len() / (GROUP * E::LANES) * (GROUP * E::LANES);
+    let (bulk, rest) = blocks.split_at_mut(bulk);
+    let (groups, _) = E::split(bulk.as_flattened_mut()).0.as_chunks_mut::<GROUP>();
+    // The vector of blocks before each vector: shifted by one block, the first from the chain.
+    let mut carried = e.last_lane(e.gather([*chain, [0; 16]]));
+    for group in groups {
+        let mut x = [carried; GROUP];
+        let mut before = [carried; GROUP];
+        for ((chunk, v), w) in group.iter().zip(&mut x).zip(&mut before) {
+            *v = e.load(chunk);
+            *w = e.shift_in(carried, *v);
+            carried = *v;
+        }
+        for ((chunk, v), w) in group.iter_mut().zip(decrypt(e, keys, x)).zip(before) {
+            e.store(chunk, e.xor(v, w));
+        }
+    }
+    if !bulk.is_empty() {
+        let [low, high] = e.scatter(carried);
+        *chain = if E::LANES == 1 { low } else { high };
+    }
+    if rest.len() <= 4 * E::LANES {
+        cbc_decrypt_rest::<E, R, 4>(e, keys, chain, rest);
+    } else {
+        cbc_decrypt_rest::<E, R, GROUP>(e, keys, chain, rest);
+    }
+}
+
+/// At most `N` vectors of blocks.
+#[inline(always)]
+fn cbc_decrypt_rest<E: Engine, const R: usize, const N: usize>(
+    e: E,
+    keys: &[E::V; R],
+    chain: &mut [u8; 16],
+    blocks: &mut [[u8; 16]],
+) {
     let zero = [0u8; 16];
-    let mut rest = blocks;
-    while !rest.is_empty() {
-        let count = rest.len().min(GROUP * E::LANES);
-        let (now, later) = core::mem::take(&mut rest).split_at_mut(count);
-        rest = later;
-        let mut source = [[[0u8; 16]; 2]; GROUP];
-        let mut before = [[[0u8; 16]; 2]; GROUP];
-        let (mut x, mut previous) = ([e.broadcast(zero); GROUP], [e.broadcast(zero); GROUP]);
-        let mut last = *chain;
-        for ((pair, chained), now) in source.iter_mut().zip(&mut before).zip(now.chunks(E::LANES)) {
-            for ((slot, prior), block) in pair.iter_mut().zip(chained).zip(now) {
-                (*slot, *prior, last) = (*block, last, *block);
-            }
-        }
-        *chain = last;
-        for i in 0..GROUP {
-            if let (Some(v), Some(w), Some(s), Some(p)) =
-                (x.get_mut(i), previous.get_mut(i), source.get(i), before.get(i))
-            {
-                (*v, *w) = (e.gather(*s), e.gather(*p));
-            }
-        }
-        let x = if count <= 4 * E::LANES {
-            let [a, b, c, d, ..] = x;
-            let [a, b, c, d] = decrypt(e, keys, [a, b, c, d]);
-            [a, b, c, d, a, a, a, a]
-        } else {
-            decrypt(e, keys, x)
-        };
-        for ((now, v), w) in now.chunks_mut(E::LANES).zip(x).zip(previous) {
-            for (block, text) in now.iter_mut().zip(e.scatter(e.xor(v, w))) {
-                *block = text;
-            }
+    let mut x = [e.broadcast(zero); N];
+    let mut before = [e.broadcast(zero); N];
+    let mut last = *chain;
+    for ((some, v), w) in blocks.chunks(E::LANES).zip(&mut x).zip(&mut before) {
+        let low = some.first().copied().unwrap_or(zero);
+        let high = some.get(1).copied().unwrap_or(zero);
+        *v = e.gather([low, high]);
+        *w = e.gather([last, low]);
+        last = some.last().copied().unwrap_or(last);
+    }
+    *chain = last;
+    let x = decrypt(e, keys, x);
+    for ((some, v), w) in blocks.chunks_mut(E::LANES).zip(x).zip(before) {
+        for (block, text) in some.iter_mut().zip(e.scatter(e.xor(v, w))) {
+            *block = text;
         }
     }
 }

@@ -115,36 +115,33 @@ fn hash_group<E: Engine>(e: E, powers: &Powers<E>, hash: E::V, group: &[E::Chunk
     e.fold(product.reduce(e))
 }
 
-/// Hashes 1 to `GROUP · LANES` whole blocks with one reduction.
+/// Hashes `head`, then `last`: 1 to `GROUP · LANES` whole blocks with one reduction.
 #[inline(always)]
-fn hash_blocks<E: Engine>(e: E, powers: &Powers<E>, hash: E::V, blocks: &[[u8; 16]]) -> E::V {
+fn hash_blocks<E: Engine>(
+    e: E,
+    powers: &Powers<E>,
+    hash: E::V,
+    head: &[[u8; 16]],
+    last: &[[u8; 16]],
+) -> E::V {
     let mut product = Product::zero(e);
+    let mut blocks = head.iter().chain(last);
+    let count = head.len() + last.len();
+    let skip = GROUP.saturating_sub(count.div_ceil(E::LANES));
+    let mut table = powers.whole.iter().zip(&powers.halves).skip(skip);
     let mut carried = hash;
-    let mut rest = blocks;
-    let vectors = blocks.len().div_ceil(E::LANES);
-    let skip = GROUP.saturating_sub(vectors);
-    // An odd block goes alone into the first vector, behind a lane of zeros.
-    let mut odd = !blocks.len().is_multiple_of(E::LANES);
-    let tables = powers.whole.iter().zip(&powers.halves).skip(skip);
-    for (whole, halves) in tables {
-        let x = if odd {
-            let Some((first, later)) = rest.split_first() else { break };
-            rest = later;
-            // The running hash belongs to the same lane as the block.
-            let [running, _] = e.scatter(carried);
-            let [text, _] = e.scatter(e.reverse(e.gather([*first, [0; 16]])));
-            let sum = (u128::from_le_bytes(running) ^ u128::from_le_bytes(text)).to_le_bytes();
-            odd = false;
-            e.gather([[0; 16], sum])
-        } else if E::LANES == 1 {
-            let Some((first, later)) = rest.split_first() else { break };
-            rest = later;
-            e.xor(carried, e.reverse(e.gather([*first, [0; 16]])))
-        } else {
-            let Some((pair, later)) = rest.split_first_chunk::<2>() else { break };
-            rest = later;
-            e.xor(carried, e.reverse(e.gather(*pair)))
-        };
+    if !count.is_multiple_of(E::LANES)
+        && let (Some(first), Some((whole, halves))) = (blocks.next(), table.next())
+    {
+        // An odd block goes alone into the last lane; the lane before it counts for nothing.
+        let x = e.xor(e.last_lane(hash), e.reverse(e.gather([[0; 16], *first])));
+        product.add(e, x, *whole, *halves);
+        carried = e.broadcast([0; 16]);
+    }
+    for (whole, halves) in table {
+        let Some(first) = blocks.next() else { break };
+        let second = if E::LANES == 1 { first } else { blocks.next().unwrap_or(first) };
+        let x = e.xor(carried, e.reverse(e.gather([*first, *second])));
         carried = e.broadcast([0; 16]);
         product.add(e, x, *whole, *halves);
     }
@@ -156,17 +153,18 @@ fn hash_blocks<E: Engine>(e: E, powers: &Powers<E>, hash: E::V, blocks: &[[u8; 1
 fn hash_padded<E: Engine>(e: E, powers: &Powers<E>, hash: E::V, text: &[u8]) -> E::V {
     let mut hash = hash;
     let (blocks, tail) = text.as_chunks::<16>();
-    for some in blocks.chunks(GROUP * E::LANES) {
-        hash = hash_blocks(e, powers, hash, some);
+    let bulk = blocks.len() / (GROUP * E::LANES) * (GROUP * E::LANES);
+    let (bulk, rest) = blocks.split_at(bulk);
+    for some in bulk.chunks(GROUP * E::LANES) {
+        hash = hash_blocks(e, powers, hash, some, &[]);
     }
-    if !tail.is_empty() {
-        let mut last = [0; 16];
-        for (to, from) in last.iter_mut().zip(tail) {
-            *to = *from;
-        }
-        hash = hash_blocks(e, powers, hash, &[last]);
+    let mut last = [[0; 16]];
+    copy(last.as_flattened_mut(), tail);
+    let last: &[[u8; 16]] = if tail.is_empty() { &[] } else { &last };
+    if rest.is_empty() && last.is_empty() {
+        return hash;
     }
-    hash
+    hash_blocks(e, powers, hash, rest, last)
 }
 
 /// Counter vectors: the nonce with a 32-bit counter, kept least significant octet first.
@@ -217,7 +215,7 @@ fn stream_and_hash<E: Engine, const R: usize>(
     let mut table = group.iter().zip(&key.powers.whole).zip(&key.powers.halves);
     for round in middle {
         for v in &mut x {
-            *v = e.enc(*v, *round);
+            *v = e.pin(e.enc(*v, *round));
         }
         if let Some(((chunk, whole), halves)) = table.next() {
             let y = e.xor(carried, e.reverse(e.load(chunk)));
@@ -243,11 +241,8 @@ fn lengths(aad_len: usize, text_len: usize) -> [u8; 16] {
     ((aad_len as u128 * 8) << 64 | (text_len as u128 * 8)).to_be_bytes()
 }
 
-/// Octets that the longest tail needs: a group less one octet, and the block of lengths.
-const TAIL_BLOCKS: usize = 2 * GROUP + 1;
-
 /// Encrypts or decrypts the last octets, fewer than a group, hashes them with the lengths, and
-/// returns the tag.
+/// returns the tag. `N` vectors of key stream reach, one more is the tag's mask.
 #[inline(always)]
 fn finish<E: Engine, const R: usize, const N: usize>(
     e: E,
@@ -265,54 +260,51 @@ fn finish<E: Engine, const R: usize, const N: usize>(
     }
     let x = encrypt(e, &key.schedule.0, x);
     let [mask, stream @ ..] = x.as_slice() else { return [0; 16] };
-    let mut blocks = [[0u8; 16]; TAIL_BLOCKS];
-    let len = tail.len();
-    let count = len.div_ceil(16);
-    copy(blocks.as_flattened_mut(), tail);
-    if state.open
-        && let Some(last) = blocks.get_mut(count)
-    {
-        *last = state.lengths;
+    let mut hash = hash;
+    if state.open {
+        hash = hash_tail(e, key, hash, tail, state);
     }
-    let hash = if state.open { hash_tail(e, key, hash, &blocks, count + 1) } else { hash };
-    if state.open
-        && let Some(last) = blocks.get_mut(count)
-    {
-        *last = [0; 16];
-    }
-    for (chunk, v) in E::split(blocks.as_flattened_mut()).0.iter_mut().zip(stream) {
+    let mut stream = stream.iter();
+    let (chunks, octets) = E::split(tail);
+    for (chunk, v) in chunks.iter_mut().zip(stream.by_ref()) {
         e.store(chunk, e.xor(e.load(chunk), *v));
     }
-    copy(tail, blocks.as_flattened());
-    let hash = if state.open {
-        hash
-    } else {
-        for octet in blocks.as_flattened_mut().iter_mut().skip(len) {
-            *octet = 0;
-        }
-        if let Some(last) = blocks.get_mut(count) {
-            *last = state.lengths;
-        }
-        hash_tail(e, key, hash, &blocks, count + 1)
-    };
-    blocks.zeroize();
+    if let (false, Some(v)) = (octets.is_empty(), stream.next()) {
+        let mut last = [[0u8; 16]; 2];
+        copy(last.as_flattened_mut(), octets);
+        last = e.scatter(e.xor(e.gather(last), *v));
+        copy(octets, last.as_flattened());
+        last = [[0; 16]; 2];
+        core::hint::black_box(&mut last);
+    }
+    if !state.open {
+        hash = hash_tail(e, key, hash, tail, state);
+    }
     let ([tag, _], [mask, _]) = (e.scatter(e.reverse(hash)), e.scatter(*mask));
     (u128::from_le_bytes(tag) ^ u128::from_le_bytes(mask)).to_le_bytes()
 }
 
+/// Hashes the last ciphertext, zero-padded, and the lengths.
 #[inline(always)]
 fn hash_tail<E: Engine, const R: usize>(
     e: E,
     key: &GcmKey<E, R>,
     hash: E::V,
-    blocks: &[[u8; 16]; TAIL_BLOCKS],
-    count: usize,
+    tail: &[u8],
+    state: &Tail<'_>,
 ) -> E::V {
-    let mut hash = hash;
-    for some in blocks.get(..count).unwrap_or(blocks).chunks(GROUP * E::LANES) {
-        hash = hash_blocks(e, &key.powers, hash, some);
+    let (blocks, octets) = tail.as_chunks::<16>();
+    if octets.is_empty() {
+        return hash_blocks(e, &key.powers, hash, blocks, &[state.lengths]);
     }
-    hash
+    let mut last = [[0; 16], state.lengths];
+    copy(last.as_flattened_mut(), octets);
+    if blocks.len() + 2 <= GROUP * E::LANES {
+        return hash_blocks(e, &key.powers, hash, blocks, &last);
+    }
+    let [partial, lengths] = last;
+    let hash = hash_blocks(e, &key.powers, hash, blocks, &[partial]);
+    hash_blocks(e, &key.powers, hash, &[], &[lengths])
 }
 
 /// Copies as many octets as both have.
