@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "processor instructions behind feature tokens")]
 
 pub(crate) mod aes;
+mod des;
 pub(crate) mod engine;
 pub(crate) mod gcm;
 
@@ -42,5 +43,17 @@ impl HaveVaes256 {
             && std::is_x86_feature_detected!("avx2");
         let hidden = mask.hides_any(&["vaes", "vpclmulqdq", "avx2"]);
         (HaveAesNi::detect(mask).is_some() && present && !hidden).then_some(Self(()))
+    }
+}
+
+/// Proof that AVX2 can be used.
+#[derive(Clone, Copy)]
+pub(crate) struct HaveAvx2(());
+
+impl HaveAvx2 {
+    /// Checks the processor, less what `mask` hides.
+    pub(crate) fn detect(mask: &Mask) -> Option<Self> {
+        let present = std::is_x86_feature_detected!("avx2");
+        (present && !mask.hides_any(&["avx", "avx2"])).then_some(Self(()))
     }
 }
