@@ -120,7 +120,7 @@ fn generate(circuits: &[Circuit]) -> String {
          /// One round: `l` becomes `l` xor f(`r`), up to the inversions in [`INVERTED`]. `schedule`\n\
          /// names the plane of `key`, times 32, that meets each S-box input.\n\
          #[inline(always)]\n\
-         pub(super) fn round<B: Bits>(\n    e: B,\n    l: &mut [B::W; 32],\n    r: &[B::W; 32],\n    \
+         pub(crate) fn round<B: Bits>(\n    e: B,\n    l: &mut [B::W; 32],\n    r: &[B::W; 32],\n    \
          key: &[B::W; 128],\n    schedule: &[u16; 48],\n) {\n    \
          let k = |slot: u16| key[(e.number(slot) >> 5) & 127];\n",
     );

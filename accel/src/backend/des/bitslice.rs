@@ -37,28 +37,13 @@ pub(crate) trait Bits: Copy {
     fn number(self, number: u16) -> usize;
     /// [`two_rounds`], never inlined: the halves are to stay in memory, which the gates read for
     /// nothing; as 64 values in a loop they would be copied about.
-    fn two_rounds(
+    fn one_round(
         self,
         l: &mut [Self::W; 32],
-        r: &mut [Self::W; 32],
+        r: &[Self::W; 32],
         key: &[Self::W; 128],
         one: &[u16; 48],
-        two: &[u16; 48],
     );
-}
-
-/// Two rounds, after which each half has been changed once.
-#[inline(always)]
-pub(crate) fn two_rounds<B: Bits>(
-    b: B,
-    l: &mut [B::W; 32],
-    r: &mut [B::W; 32],
-    key: &[B::W; 128],
-    one: &[u16; 48],
-    two: &[u16; 48],
-) {
-    round(b, l, r, key, one);
-    round(b, r, l, key, two);
 }
 
 /// Portable 64-bit words: 64 lanes.
@@ -121,15 +106,8 @@ impl Bits for Word64 {
     }
 
     #[inline(never)]
-    fn two_rounds(
-        self,
-        l: &mut [u64; 32],
-        r: &mut [u64; 32],
-        key: &[u64; 128],
-        one: &[u16; 48],
-        two: &[u16; 48],
-    ) {
-        two_rounds(self, l, r, key, one, two);
+    fn one_round(self, l: &mut [u64; 32], r: &[u64; 32], key: &[u64; 128], one: &[u16; 48]) {
+        round(self, l, r, key, one);
     }
 }
 
@@ -199,7 +177,8 @@ pub(crate) fn crypt<B: Bits>(b: B, keys: &KeyPlanes<B>, decrypt: bool, group: &m
     for (key, schedule) in passes {
         let (rounds, _) = schedule.as_chunks::<2>();
         for [one, two] in rounds {
-            b.two_rounds(&mut l, &mut r, key, one, two);
+            b.one_round(&mut l, &r, key, one);
+            b.one_round(&mut r, &l, key, two);
         }
         // The inversions of the circuits that have piled up, and the exchange of the halves.
         let ones = b.splat(true);
@@ -292,11 +271,7 @@ fn transpose<B: Bits>(b: B, words: &mut [B::W; 64]) {
 }
 
 #[inline(always)]
-fn step<B: Bits, const SHIFT: u32, const DISTANCE: usize>(
-    b: B,
-    words: &mut [B::W; 8],
-    mask: u64,
-) {
+fn step<B: Bits, const SHIFT: u32, const DISTANCE: usize>(b: B, words: &mut [B::W; 8], mask: u64) {
     for part in words.chunks_exact_mut(2 * DISTANCE) {
         let (low, high) = part.split_at_mut(DISTANCE);
         for (x, y) in low.iter_mut().zip(high) {
@@ -349,7 +324,8 @@ const fn schedule(decrypt: bool) -> [[u16; 48]; 16] {
             // Expansion E: six inputs per box, beginning one bit before its four.
             let half_bit = (input / 6 * 4 + input % 6 + 31) % 32;
             let plane = PC1[source] - 1;
-            rounds[round][input] = 32 * (if inverted[half_bit] { plane + 64 } else { plane }) as u16;
+            rounds[round][input] =
+                32 * (if inverted[half_bit] { plane + 64 } else { plane }) as u16;
             input += 1;
         }
         round += 1;

@@ -11,7 +11,7 @@
 
 pub(crate) mod bitslice;
 
-mod sbox;
+pub(crate) mod sbox;
 mod scalar;
 pub(crate) mod table;
 
@@ -77,7 +77,7 @@ enum Engine {
 
 /// Fewest independent blocks for which the bitsliced kernel, which costs the same however many
 /// lanes are filled, is faster than the tables.
-const SLICED_MIN: usize = 14;
+const SLICED_MIN: usize = 24;
 
 /// Blocks that counter mode and CBC decryption treat at a time: one group of the widest engine.
 const SPAN: usize = LANES_MAX;
@@ -116,7 +116,7 @@ impl TripleDes {
             Self::Own(key) => {
                 for block in blocks {
                     let text = u64::from_be_bytes(*block) ^ u64::from_be_bytes(*chain);
-                    *block = key.schedule.encrypt(text).to_be_bytes();
+                    [*block] = key.schedule.encrypt([text]).map(u64::to_be_bytes);
                     *chain = *block;
                 }
             }
@@ -152,9 +152,7 @@ impl Planes {
     /// Bitslices as many blocks as pay; returns how many.
     fn blocks(&self, decrypt: bool, blocks: &mut [[u8; 8]]) -> usize {
         match self {
-            Self::Portable(planes) => {
-                bitslice::blocks(Word64, planes, decrypt, SLICED_MIN, blocks)
-            }
+            Self::Portable(planes) => bitslice::blocks(Word64, planes, decrypt, SLICED_MIN, blocks),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(have, planes) => have.des_blocks(planes, decrypt, SLICED_MIN, blocks),
         }
@@ -176,12 +174,20 @@ impl Own {
     /// Encrypts or decrypts independent blocks in place.
     fn blocks(&self, planes: Option<&Planes>, decrypt: bool, blocks: &mut [[u8; 8]]) {
         let sliced = planes.map_or(0, |planes| planes.blocks(decrypt, blocks));
-        for block in &mut blocks[sliced..] {
-            let text = u64::from_be_bytes(*block);
-            let text =
-                if decrypt { self.schedule.decrypt(text) } else { self.schedule.encrypt(text) };
-            *block = text.to_be_bytes();
+        let (threes, rest) = blocks[sliced..].as_chunks_mut::<3>();
+        for three in threes {
+            self.side_by_side(decrypt, three);
         }
+        for one in rest.as_chunks_mut::<1>().0 {
+            self.side_by_side(decrypt, one);
+        }
+    }
+
+    #[inline]
+    fn side_by_side<const N: usize>(&self, decrypt: bool, blocks: &mut [[u8; 8]; N]) {
+        let text = blocks.map(u64::from_be_bytes);
+        let text = if decrypt { self.schedule.decrypt(text) } else { self.schedule.encrypt(text) };
+        *blocks = text.map(u64::to_be_bytes);
     }
 
     fn ctr(&self, counter: u64, buffer: &mut [u8]) {
@@ -195,7 +201,12 @@ impl Own {
                 counter = counter.wrapping_add(1);
             }
             self.blocks(planes.as_ref(), false, blocks);
-            for (octet, key) in span.iter_mut().zip(blocks.as_flattened()) {
+            let (whole, tail) = span.as_chunks_mut::<8>();
+            for (block, key) in whole.iter_mut().zip(blocks.iter()) {
+                *block = (u64::from_ne_bytes(*block) ^ u64::from_ne_bytes(*key)).to_ne_bytes();
+            }
+            let key = blocks.last().copied().unwrap_or_default();
+            for (octet, key) in tail.iter_mut().zip(key) {
                 *octet ^= key;
             }
         }

@@ -1,7 +1,7 @@
 //! The S-boxes of DES as circuits of two-input gates, and one round made of them.
 //!
 //! Generated from `circuits/des-sbox.txt` by `tests/circuit.rs`, which also proves the
-//! circuits; do not edit. Gates: [49, 47, 53, 39, 49, 50, 48, 41], 376 in all.
+//! circuits; do not edit. Gates: [49, 47, 53, 36, 49, 49, 48, 41], 372 in all.
 
 use super::bitslice::Bits;
 
@@ -20,7 +20,7 @@ pub(super) const INVERTED: [[bool; 4]; 8] = [
 /// One round: `l` becomes `l` xor f(`r`), up to the inversions in [`INVERTED`]. `schedule`
 /// names the plane of `key`, times 32, that meets each S-box input.
 #[inline(always)]
-pub(super) fn round<B: Bits>(
+pub(crate) fn round<B: Bits>(
     e: B,
     l: &mut [B::W; 32],
     r: &[B::W; 32],
@@ -304,46 +304,43 @@ fn s3<B: Bits>(e: B, x: [B::W; 6]) -> [B::W; 4] {
 #[inline(always)]
 fn s4<B: Bits>(e: B, x: [B::W; 6]) -> [B::W; 4] {
     let [n0, n1, n2, n3, n4, n5] = x;
-    let n6 = e.xor(n1, n3);
-    let n7 = e.or(n0, n6);
-    let n8 = e.and_not(n7, n3);
-    let n9 = e.xor(n2, n4);
+    let n6 = e.xor(n2, n4);
+    let n7 = e.and_not(n3, n6);
+    let n8 = e.xor(n1, n3);
+    let n9 = e.xor(n7, n8);
     let n10 = e.and_not(n4, n2);
-    let n11 = e.xor(n0, n4);
-    let n12 = e.and(n7, n9);
-    let n13 = e.xor(n6, n12);
-    let n14 = e.xor(n11, n13);
-    let n15 = e.or(n10, n14);
-    let n16 = e.and(n9, n15);
-    let n17 = e.xor(n1, n16);
-    let n18 = e.and_not(n17, n1);
-    let n19 = e.xor(n8, n18);
-    let n20 = e.xor(n3, n19);
-    let n21 = e.xor(n2, n18);
-    let n22 = e.xor(n11, n21);
-    let n23 = e.and_not(n22, n19);
-    let n24 = e.and_not(n15, n3);
-    let n25 = e.xor(n23, n24);
-    let n26 = e.and(n1, n25);
-    let n27 = e.xor(n20, n26);
-    let n28 = e.and(n3, n21);
-    let n29 = e.xor(n13, n28);
-    let n30 = e.or(n10, n29);
+    let n11 = e.xor(n9, n10);
+    let n12 = e.and_not(n0, n11);
+    let n13 = e.or(n8, n12);
+    let n14 = e.and_not(n13, n7);
+    let n15 = e.xor(n0, n6);
+    let n16 = e.xor(n14, n15);
+    let n17 = e.xor(n3, n16);
+    let n18 = e.or(n8, n17);
+    let n19 = e.and_not(n13, n15);
+    let n20 = e.xor(n12, n19);
+    let n21 = e.xor(n4, n20);
+    let n22 = e.or(n7, n21);
+    let n23 = e.and(n18, n22);
+    let n24 = e.and_not(n2, n3);
+    let n25 = e.or(n11, n20);
+    let n26 = e.and_not(n25, n17);
+    let n27 = e.xor(n21, n26);
+    let n28 = e.xor(n24, n27);
+    let n29 = e.xor(n5, n28);
+    let n30 = e.and_not(n29, n28);
     let n31 = e.xor(n23, n30);
-    let n32 = e.and_not(n5, n31);
-    let n33 = e.xor(n27, n32);
-    let n34 = e.xor(n31, n33);
-    let n35 = e.xor(n5, n34);
-    let n36 = e.and_not(n17, n29);
-    let n37 = e.or(n8, n36);
-    let n38 = e.xor(n22, n37);
-    let n39 = e.and_not(n3, n17);
-    let n40 = e.or(n24, n39);
-    let n41 = e.and_not(n5, n40);
-    let n42 = e.xor(n38, n41);
-    let n43 = e.xor(n5, n40);
-    let n44 = e.xor(n42, n43);
-    [n33, n35, n42, n44]
+    let n32 = e.xor(n14, n31);
+    let n33 = e.xor(n29, n32);
+    let n34 = e.and(n3, n9);
+    let n35 = e.xor(n22, n34);
+    let n36 = e.and_not(n34, n4);
+    let n37 = e.and_not(n35, n5);
+    let n38 = e.xor(n16, n37);
+    let n39 = e.xor(n36, n38);
+    let n40 = e.xor(n5, n39);
+    let n41 = e.xor(n35, n40);
+    [n32, n33, n41, n39]
 }
 
 #[inline(always)]
@@ -404,57 +401,56 @@ fn s5<B: Bits>(e: B, x: [B::W; 6]) -> [B::W; 4] {
 #[inline(always)]
 fn s6<B: Bits>(e: B, x: [B::W; 6]) -> [B::W; 4] {
     let [n0, n1, n2, n3, n4, n5] = x;
-    let n6 = e.xor(n1, n5);
-    let n7 = e.and_not(n6, n3);
-    let n8 = e.and_not(n1, n7);
-    let n9 = e.and_not(n2, n4);
-    let n10 = e.or(n8, n9);
-    let n11 = e.and_not(n10, n2);
-    let n12 = e.and_not(n5, n11);
-    let n13 = e.and_not(n0, n12);
-    let n14 = e.xor(n4, n13);
-    let n15 = e.and(n0, n4);
-    let n16 = e.xor(n1, n15);
-    let n17 = e.and_not(n2, n16);
-    let n18 = e.xor(n14, n17);
-    let n19 = e.and(n3, n6);
-    let n20 = e.and_not(n0, n19);
-    let n21 = e.or(n18, n20);
-    let n22 = e.and(n5, n21);
-    let n23 = e.xor(n4, n22);
-    let n24 = e.or(n2, n23);
-    let n25 = e.and_not(n2, n18);
-    let n26 = e.xor(n16, n25);
+    let n6 = e.and(n0, n4);
+    let n7 = e.xor(n1, n6);
+    let n8 = e.and_not(n2, n7);
+    let n9 = e.or(n3, n5);
+    let n10 = e.and(n1, n9);
+    let n11 = e.and_not(n4, n10);
+    let n12 = e.and_not(n2, n11);
+    let n13 = e.and_not(n10, n12);
+    let n14 = e.and_not(n5, n13);
+    let n15 = e.and_not(n0, n14);
+    let n16 = e.xor(n4, n15);
+    let n17 = e.xor(n8, n16);
+    let n18 = e.and(n2, n17);
+    let n19 = e.xor(n7, n18);
+    let n20 = e.or(n0, n17);
+    let n21 = e.and(n19, n20);
+    let n22 = e.xor(n4, n21);
+    let n23 = e.and(n5, n22);
+    let n24 = e.and(n20, n23);
+    let n25 = e.or(n19, n24);
+    let n26 = e.xor(n3, n23);
     let n27 = e.xor(n2, n26);
-    let n28 = e.or(n22, n27);
-    let n29 = e.and(n5, n23);
-    let n30 = e.xor(n28, n29);
-    let n31 = e.and_not(n30, n3);
-    let n32 = e.xor(n18, n31);
-    let n33 = e.xor(n30, n32);
-    let n34 = e.and(n10, n33);
-    let n35 = e.xor(n3, n26);
-    let n36 = e.xor(n30, n35);
-    let n37 = e.xor(n5, n31);
-    let n38 = e.and_not(n37, n0);
-    let n39 = e.xor(n36, n38);
-    let n40 = e.xor(n34, n39);
-    let n41 = e.and_not(n5, n40);
-    let n42 = e.and_not(n24, n41);
-    let n43 = e.and_not(n42, n3);
-    let n44 = e.and(n5, n36);
-    let n45 = e.xor(n28, n44);
-    let n46 = e.xor(n43, n45);
-    let n47 = e.xor(n17, n37);
-    let n48 = e.and_not(n21, n47);
-    let n49 = e.xor(n27, n40);
-    let n50 = e.xor(n10, n32);
-    let n51 = e.xor(n19, n50);
-    let n52 = e.and_not(n14, n51);
-    let n53 = e.and_not(n52, n49);
-    let n54 = e.xor(n39, n53);
-    let n55 = e.xor(n48, n54);
-    [n46, n55, n49, n33]
+    let n28 = e.and(n5, n27);
+    let n29 = e.xor(n25, n28);
+    let n30 = e.and_not(n3, n6);
+    let n31 = e.xor(n19, n26);
+    let n32 = e.and_not(n31, n30);
+    let n33 = e.xor(n5, n32);
+    let n34 = e.and_not(n33, n0);
+    let n35 = e.xor(n27, n34);
+    let n36 = e.xor(n12, n13);
+    let n37 = e.and_not(n3, n31);
+    let n38 = e.xor(n17, n37);
+    let n39 = e.and(n36, n38);
+    let n40 = e.xor(n35, n39);
+    let n41 = e.xor(n8, n33);
+    let n42 = e.and_not(n20, n41);
+    let n43 = e.xor(n35, n42);
+    let n44 = e.and(n40, n43);
+    let n45 = e.and_not(n14, n44);
+    let n46 = e.xor(n12, n45);
+    let n47 = e.xor(n11, n46);
+    let n48 = e.and_not(n47, n3);
+    let n49 = e.xor(n29, n48);
+    let n50 = e.xor(n19, n40);
+    let n51 = e.xor(n42, n46);
+    let n52 = e.or(n50, n51);
+    let n53 = e.and_not(n16, n52);
+    let n54 = e.xor(n43, n53);
+    [n49, n54, n50, n38]
 }
 
 #[inline(always)]

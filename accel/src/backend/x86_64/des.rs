@@ -4,7 +4,8 @@
 //! [`crate::backend::des::bitslice`]. The invariant: constant time, as the kernel.
 
 use super::HaveAvx2;
-use crate::backend::des::bitslice::{Bits, KeyPlanes, blocks, crypt, two_rounds};
+use crate::backend::des::bitslice::{Bits, KeyPlanes, blocks, crypt};
+use crate::backend::des::sbox::round;
 use core::arch::asm;
 use core::arch::x86_64::*;
 
@@ -67,33 +68,33 @@ impl Bits for HaveAvx2 {
     fn number(self, number: u16) -> usize {
         let mut number = usize::from(number);
         // SAFETY: no instruction.
-        unsafe { asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags)) }
+        unsafe {
+            asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
+        }
         number
     }
 
     #[inline(always)]
-    fn two_rounds(
+    fn one_round(
         self,
         l: &mut [__m256i; 32],
-        r: &mut [__m256i; 32],
+        r: &[__m256i; 32],
         key: &[__m256i; 128],
         one: &[u16; 48],
-        two: &[u16; 48],
     ) {
         #[inline(never)]
         #[target_feature(enable = "avx2")]
         fn inner(
             have: HaveAvx2,
             l: &mut [__m256i; 32],
-            r: &mut [__m256i; 32],
+            r: &[__m256i; 32],
             key: &[__m256i; 128],
             one: &[u16; 48],
-            two: &[u16; 48],
         ) {
-            two_rounds(have, l, r, key, one, two);
+            round(have, l, r, key, one);
         }
         // SAFETY: the token proves AVX2.
-        unsafe { inner(self, l, r, key, one, two) }
+        unsafe { inner(self, l, r, key, one) }
     }
 }
 
