@@ -7,7 +7,11 @@
 //! Limits per job are those of [`crate::gcm`], [`crate::ctr`], [`crate::cbc`] and
 //! [`crate::legacy`].
 
+use crate::backend::aes::{CbcLane, GcmLane};
+use crate::backend::blowfish::lane::Mode as BlowfishMode;
+use crate::backend::des::lane::Mode as DesMode;
 use crate::backend::{aes, blowfish, des};
+use crate::capability::Selected;
 use crate::legacy::{self, L1, L2};
 use crate::{Error, capability, ctr, gcm, limits, padding};
 use zeroize::Zeroize;
@@ -55,19 +59,38 @@ pub struct Job<'a> {
     pub(crate) work: Work<'a>,
     pub(crate) direction: Direction,
     pub(crate) result: Result<(), Error>,
+    /// Entered in a plan; `result` is not yet final.
+    pending: bool,
 }
 
 /// What a job does; the result stands beside it in [`Job`].
 pub(crate) enum Work<'a> {
-    Cbc { key: KeyIv<'a>, buffer: &'a mut [u8] },
-    Ctr { key: KeyIv<'a>, buffer: &'a mut [u8] },
-    Gcm { key: AesKey<'a>, nonce: &'a [u8; 12], aad: &'a [u8], buffer: &'a mut [u8], tag: [u8; 16] },
-    Legacy { key: LegacyKey<'a>, aad: &'a [u8], body: &'a mut Vec<u8> },
+    Cbc {
+        key: KeyIv<'a>,
+        buffer: &'a mut [u8],
+    },
+    Ctr {
+        key: KeyIv<'a>,
+        buffer: &'a mut [u8],
+    },
+    Gcm {
+        key: AesKey<'a>,
+        nonce: &'a [u8; 12],
+        aad: &'a [u8],
+        buffer: &'a mut [u8],
+        tag: [u8; 16],
+        good: bool,
+    },
+    Legacy {
+        key: LegacyKey<'a>,
+        aad: &'a [u8],
+        body: &'a mut Vec<u8>,
+    },
 }
 
 impl<'a> Job<'a> {
     fn new(direction: Direction, work: Work<'a>) -> Self {
-        Self { work, direction, result: Err(Error::NotRun) }
+        Self { work, direction, result: Err(Error::NotRun), pending: false }
     }
 
     /// Encrypts `buffer` in place with AES-GCM; [`Job::tag`] gives the tag afterwards.
@@ -78,7 +101,7 @@ impl<'a> Job<'a> {
         aad: &'a [u8],
         buffer: &'a mut [u8],
     ) -> Self {
-        let work = Work::Gcm { key, nonce, aad, buffer, tag: [0; 16] };
+        let work = Work::Gcm { key, nonce, aad, buffer, tag: [0; 16], good: false };
         Self::new(Direction::Seal, work)
     }
 
@@ -91,7 +114,7 @@ impl<'a> Job<'a> {
         buffer: &'a mut [u8],
         tag: &[u8; 16],
     ) -> Self {
-        let work = Work::Gcm { key, nonce, aad, buffer, tag: *tag };
+        let work = Work::Gcm { key, nonce, aad, buffer, tag: *tag, good: false };
         Self::new(Direction::Open, work)
     }
 
@@ -145,128 +168,216 @@ impl core::fmt::Debug for Job<'_> {
 }
 
 /// Runs every job that has not run yet; the order of completion is not defined.
+///
+/// Small batches run as single messages would; from a few messages of a kind on, the lanes of the
+/// processor are shared: AES by the 128-bit lane, 3DES by the bit, Blowfish by the table.
 pub fn run(jobs: &mut [Job<'_>]) {
+    run_on(capability::selected(), jobs);
+}
+
+fn run_on(selected: &Selected, jobs: &mut [Job<'_>]) {
+    let mut plan = Plan::default();
     for job in jobs.iter_mut().filter(|job| job.result == Err(Error::NotRun)) {
-        job.result = single(job);
+        job.result = plan.add(selected, job.direction, &mut job.work);
+        job.pending = job.result == Ok(());
+    }
+    let blowfish = plan.run(selected);
+    for job in jobs.iter_mut().filter(|job| job.pending) {
+        job.pending = false;
+        job.result = finish(job.direction, &mut job.work, blowfish);
     }
 }
 
-/// Runs one job alone.
-fn single(job: &mut Job<'_>) -> Result<(), Error> {
-    let direction = job.direction;
-    match &mut job.work {
-        Work::Cbc { key, buffer } => cbc(direction, *key, buffer),
-        Work::Ctr { key, buffer } => ctr(*key, buffer),
-        Work::Gcm { key, nonce, aad, buffer, tag } => {
-            gcm::check_lengths(aad.len(), buffer.len())?;
-            let choice = capability::selected().aes;
-            let key = match key {
-                AesKey::Aes128(key) => aes::Gcm::new_128(choice, key),
-                AesKey::Aes256(key) => aes::Gcm::new_256(choice, key),
-            };
-            match direction {
-                Direction::Seal => *tag = key.seal(nonce, aad, buffer),
-                Direction::Open => {
-                    let opened = key.open(nonce, aad, buffer, tag);
-                    if opened.is_err() {
-                        buffer.zeroize();
+/// The jobs of a batch by kernel.
+#[derive(Default)]
+struct Plan<'b> {
+    /// AES-128, then AES-256.
+    gcm: [Vec<GcmLane<'b>>; 2],
+    aes_cbc: [Vec<CbcLane<'b>>; 2],
+    triple_des: Vec<des::lane::Lane<'b>>,
+    blowfish: Vec<blowfish::lane::Lane<'b>>,
+}
+
+impl<'b> Plan<'b> {
+    /// Checks a job and enters it, or does it at once where a batch has nothing to gain.
+    fn add(
+        &mut self,
+        selected: &Selected,
+        direction: Direction,
+        work: &'b mut Work<'_>,
+    ) -> Result<(), Error> {
+        match work {
+            Work::Cbc { key, buffer } => self.add_cbc(selected, direction, *key, buffer),
+            Work::Ctr { key, buffer } => self.add_ctr(selected, *key, buffer),
+            Work::Gcm { key, nonce, aad, buffer, tag, good } => {
+                gcm::check_lengths(aad.len(), buffer.len())?;
+                let (list, key) = match key {
+                    AesKey::Aes128(key) => (0, key.as_slice()),
+                    AesKey::Aes256(key) => (1, key.as_slice()),
+                };
+                let open = direction == Direction::Open;
+                let lane = GcmLane { key, nonce, aad, text: buffer, open, tag, good };
+                let [short, long] = &mut self.gcm;
+                if list == 0 {
+                    short.push(lane)
+                } else {
+                    long.push(lane)
+                }
+                Ok(())
+            }
+            Work::Legacy { key, aad, body } => {
+                let (key, mac_key) = split_legacy(*key);
+                match direction {
+                    Direction::Open => {
+                        let ciphertext = match checked(mac_key, aad, body) {
+                            Ok(ciphertext) => ciphertext,
+                            Err(error) => {
+                                if error == Error::Authentication {
+                                    body.zeroize();
+                                }
+                                return Err(error);
+                            }
+                        };
+                        body.truncate(ciphertext);
                     }
-                    opened?;
+                    Direction::Seal => {
+                        let sealed_len = legacy::sealed_len(body.len())?;
+                        body.reserve_exact(sealed_len - body.len());
+                        padding::pad(body, legacy::BLOCK_LEN as u8);
+                    }
+                }
+                self.add_cbc(selected, direction, key, body)
+            }
+        }
+    }
+
+    fn add_cbc(
+        &mut self,
+        selected: &Selected,
+        direction: Direction,
+        key: KeyIv<'b>,
+        buffer: &'b mut [u8],
+    ) -> Result<(), Error> {
+        let seal = direction == Direction::Seal;
+        match key {
+            KeyIv::Aes(key, iv) => {
+                let (blocks, []) = buffer.as_chunks_mut() else { return Err(Error::Length) };
+                if !seal {
+                    expand_aes(selected, key).cbc_decrypt(&mut iv.clone(), blocks);
+                    return Ok(());
+                }
+                let [short, long] = &mut self.aes_cbc;
+                match key {
+                    AesKey::Aes128(key) => short.push(CbcLane { key, iv, blocks }),
+                    AesKey::Aes256(key) => long.push(CbcLane { key, iv, blocks }),
                 }
             }
-            Ok(())
-        }
-        Work::Legacy { key, aad, body } => legacy(direction, *key, aad, body),
-    }
-}
-
-fn expand_aes(key: AesKey<'_>) -> aes::Aes {
-    let choice = capability::selected().aes;
-    match key {
-        AesKey::Aes128(key) => aes::Aes::new_128(choice, key),
-        AesKey::Aes256(key) => aes::Aes::new_256(choice, key),
-    }
-}
-
-fn ctr(key: KeyIv<'_>, buffer: &mut [u8]) -> Result<(), Error> {
-    match key {
-        KeyIv::Aes(key, iv) => {
-            let counter = u128::from_be_bytes(*iv);
-            ctr::check_counter(counter, buffer.len())?;
-            expand_aes(key).ctr(counter, buffer);
-        }
-        KeyIv::Blowfish(key, iv) => {
-            let counter = check_ctr_64(iv, buffer.len())?;
-            blowfish::Blowfish::new(capability::selected().blowfish, key)?.ctr(counter, buffer);
-        }
-        KeyIv::TripleDes(key, iv) => {
-            let counter = check_ctr_64(iv, buffer.len())?;
-            des::TripleDes::new(capability::selected().triple_des, key).ctr(counter, buffer);
-        }
-    }
-    Ok(())
-}
-
-fn check_ctr_64(iv: &[u8; 8], len: usize) -> Result<u64, Error> {
-    let counter = u64::from_be_bytes(*iv);
-    ctr::check_counter_64(counter, len)?;
-    check_budget(len)?;
-    Ok(counter)
-}
-
-fn check_budget(len: usize) -> Result<(), Error> {
-    if (len as u64).div_ceil(8) > limits::BLOCKS_64_MAX { Err(Error::Budget) } else { Ok(()) }
-}
-
-fn cbc(direction: Direction, key: KeyIv<'_>, buffer: &mut [u8]) -> Result<(), Error> {
-    match key {
-        KeyIv::Aes(key, iv) => {
-            let (blocks, []) = buffer.as_chunks_mut() else {
-                return Err(Error::Length);
-            };
-            let key = expand_aes(key);
-            match direction {
-                Direction::Open => key.cbc_decrypt(&mut iv.clone(), blocks),
-                Direction::Seal => key.cbc_encrypt(&mut iv.clone(), blocks),
+            KeyIv::Blowfish(key, iv) => {
+                blowfish::check_key(key)?;
+                check_cbc_64(seal, buffer.len())?;
+                let mode = if seal { BlowfishMode::CbcEncrypt } else { BlowfishMode::CbcDecrypt };
+                self.blowfish.push(blowfish::lane::Lane { key, iv, mode, text: buffer });
+            }
+            KeyIv::TripleDes(key, iv) => {
+                check_cbc_64(seal, buffer.len())?;
+                let mode = if seal { DesMode::CbcEncrypt } else { DesMode::CbcDecrypt };
+                self.triple_des.push(des::lane::Lane { key, iv, mode, text: buffer });
             }
         }
-        KeyIv::Blowfish(key, iv) => {
-            let blocks = check_cbc_64(direction, buffer)?;
-            let key = blowfish::Blowfish::new(capability::selected().blowfish, key)?;
-            match direction {
-                Direction::Open => key.cbc_decrypt(&mut iv.clone(), blocks),
-                Direction::Seal => key.cbc_encrypt(&mut iv.clone(), blocks),
+        Ok(())
+    }
+
+    fn add_ctr(
+        &mut self,
+        selected: &Selected,
+        key: KeyIv<'b>,
+        buffer: &'b mut [u8],
+    ) -> Result<(), Error> {
+        match key {
+            KeyIv::Aes(key, iv) => {
+                let counter = u128::from_be_bytes(*iv);
+                ctr::check_counter(counter, buffer.len())?;
+                expand_aes(selected, key).ctr(counter, buffer);
+            }
+            KeyIv::Blowfish(key, iv) => {
+                blowfish::check_key(key)?;
+                check_ctr_64(iv, buffer.len())?;
+                let mode = BlowfishMode::Ctr;
+                self.blowfish.push(blowfish::lane::Lane { key, iv, mode, text: buffer });
+            }
+            KeyIv::TripleDes(key, iv) => {
+                check_ctr_64(iv, buffer.len())?;
+                let mode = DesMode::Ctr;
+                self.triple_des.push(des::lane::Lane { key, iv, mode, text: buffer });
             }
         }
-        KeyIv::TripleDes(key, iv) => {
-            let blocks = check_cbc_64(direction, buffer)?;
-            let key = des::TripleDes::new(capability::selected().triple_des, key);
-            match direction {
-                Direction::Open => key.cbc_decrypt(&mut iv.clone(), blocks),
-                Direction::Seal => key.cbc_encrypt(&mut iv.clone(), blocks),
-            }
-        }
+        Ok(())
     }
-    Ok(())
+
+    /// Runs all that was entered; returns what became of the Blowfish jobs.
+    fn run(&mut self, selected: &Selected) -> Result<(), Error> {
+        let [short, long] = &mut self.gcm;
+        selected.aes.gcm_lanes(false, short);
+        selected.aes.gcm_lanes(true, long);
+        let [short, long] = &mut self.aes_cbc;
+        selected.aes.cbc_lanes(false, short);
+        selected.aes.cbc_lanes(true, long);
+        des::lane::run(selected.triple_des, &mut self.triple_des);
+        blowfish::lane::run(selected.blowfish, &mut self.blowfish)
+    }
 }
 
-fn check_cbc_64(direction: Direction, buffer: &mut [u8]) -> Result<&mut [[u8; 8]], Error> {
-    if direction == Direction::Seal {
-        check_budget(buffer.len())?;
-    }
-    let (blocks, []) = buffer.as_chunks_mut() else {
-        return Err(Error::Length);
-    };
-    Ok(blocks)
-}
-
-fn legacy(
+/// What is left to do after the kernels.
+fn finish(
     direction: Direction,
-    key: LegacyKey<'_>,
-    aad: &[u8],
-    body: &mut Vec<u8>,
+    work: &mut Work<'_>,
+    blowfish: Result<(), Error>,
 ) -> Result<(), Error> {
-    let (key_iv, mac_key) = match key {
+    match work {
+        Work::Cbc { key: KeyIv::Blowfish(..), .. } | Work::Ctr { key: KeyIv::Blowfish(..), .. } => {
+            blowfish
+        }
+        Work::Cbc { .. } | Work::Ctr { .. } => Ok(()),
+        Work::Gcm { buffer, good, .. } => {
+            if *good {
+                return Ok(());
+            }
+            buffer.zeroize();
+            Err(Error::Authentication)
+        }
+        Work::Legacy { key, aad, body } => {
+            if matches!(key, LegacyKey::L2(_)) {
+                blowfish?;
+            }
+            if direction == Direction::Seal {
+                let tag = legacy::tag(split_legacy(*key).1, aad, body)?;
+                body.extend_from_slice(&tag);
+                return Ok(());
+            }
+            match padding::unpadded_len(body, legacy::BLOCK_LEN as u8) {
+                Ok(len) => {
+                    body.truncate(len);
+                    Ok(())
+                }
+                Err(error) => {
+                    body.zeroize();
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// Checks the tag of a legacy body; returns the length of its ciphertext.
+fn checked(mac_key: &[u8; 32], aad: &[u8], body: &[u8]) -> Result<usize, Error> {
+    let (ciphertext, theirs) = legacy::split_body(body)?;
+    legacy::check_tag(mac_key, aad, ciphertext, theirs)?;
+    Ok(ciphertext.len())
+}
+
+/// Cipher key with IV, and MAC key.
+fn split_legacy(key: LegacyKey<'_>) -> (KeyIv<'_>, &[u8; 32]) {
+    match key {
         LegacyKey::L1(key) => {
             let (key, mac_key, iv) = legacy::split_l1(key);
             (KeyIv::TripleDes(key, iv), mac_key)
@@ -275,40 +386,30 @@ fn legacy(
             let (key, mac_key, iv) = legacy::split_l2(key);
             (KeyIv::Blowfish(key, iv), mac_key)
         }
-    };
-    match direction {
-        Direction::Seal => {
-            let sealed_len = legacy::sealed_len(body.len())?;
-            body.reserve_exact(sealed_len - body.len());
-            padding::pad(body, legacy::BLOCK_LEN as u8);
-            cbc(direction, key_iv, body)?;
-            let tag = legacy::tag(mac_key, aad, body)?;
-            body.extend_from_slice(&tag);
-            Ok(())
-        }
-        Direction::Open => {
-            let opened = legacy_open(key_iv, mac_key, aad, body);
-            if opened.is_err() {
-                body.zeroize();
-            }
-            opened
-        }
     }
 }
 
-fn legacy_open(
-    key: KeyIv<'_>,
-    mac_key: &[u8; 32],
-    aad: &[u8],
-    body: &mut Vec<u8>,
-) -> Result<(), Error> {
-    let (ciphertext, theirs) = legacy::split_body(body)?;
-    legacy::check_tag(mac_key, aad, ciphertext, theirs)?;
-    body.truncate(body.len() - legacy::TAG_LEN);
-    cbc(Direction::Open, key, body)?;
-    let len = padding::unpadded_len(body, legacy::BLOCK_LEN as u8)?;
-    body.truncate(len);
-    Ok(())
+fn expand_aes(selected: &Selected, key: AesKey<'_>) -> aes::Aes {
+    match key {
+        AesKey::Aes128(key) => aes::Aes::new_128(selected.aes, key),
+        AesKey::Aes256(key) => aes::Aes::new_256(selected.aes, key),
+    }
+}
+
+fn check_ctr_64(iv: &[u8; 8], len: usize) -> Result<(), Error> {
+    ctr::check_counter_64(u64::from_be_bytes(*iv), len)?;
+    check_budget(len)
+}
+
+fn check_cbc_64(seal: bool, len: usize) -> Result<(), Error> {
+    if !len.is_multiple_of(8) {
+        return Err(Error::Length);
+    }
+    if seal { check_budget(len) } else { Ok(()) }
+}
+
+fn check_budget(len: usize) -> Result<(), Error> {
+    if (len as u64).div_ceil(8) > limits::BLOCKS_64_MAX { Err(Error::Budget) } else { Ok(()) }
 }
 
 #[cfg(test)]

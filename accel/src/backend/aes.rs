@@ -5,7 +5,7 @@
 
 use super::soft;
 #[cfg(target_arch = "x86_64")]
-use super::x86_64::{HaveAesNi, HaveVaes256, aes::Key, gcm::GcmKey};
+use super::x86_64::{HaveAesNi, HaveVaes256, aes::Key, gcm::GcmKey, lane::Lanes};
 use crate::capability::Mask;
 use crate::{Backend, Error};
 
@@ -205,6 +205,104 @@ impl Gcm {
         }
     }
 }
+
+/// One GCM message of a batch.
+pub(crate) struct GcmLane<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) nonce: &'a [u8; 12],
+    pub(crate) aad: &'a [u8],
+    pub(crate) text: &'a mut [u8],
+    /// Decrypt and check `tag`; else encrypt and set it.
+    pub(crate) open: bool,
+    pub(crate) tag: &'a mut [u8; 16],
+    /// Whether the tag was right; always true when sealing.
+    pub(crate) good: &'a mut bool,
+}
+
+/// One CBC encryption of a batch.
+pub(crate) struct CbcLane<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) iv: &'a [u8; 16],
+    pub(crate) blocks: &'a mut [[u8; 16]],
+}
+
+/// What [`crate::batch`] runs side by side; on the software engine nothing is.
+impl Choice {
+    /// Seals or opens many messages with keys of one size; longest messages side by side.
+    pub(crate) fn gcm_lanes(self, long: bool, messages: &mut [GcmLane<'_>]) {
+        messages.sort_unstable_by_key(|message| (message.open, message.text.len()));
+        match self {
+            Self::Soft => messages.iter_mut().for_each(|message| self.gcm_alone(long, message)),
+            #[cfg(target_arch = "x86_64")]
+            Self::AesNi(have) => self.gcm_groups(have, long, messages),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vaes256(have) => self.gcm_groups(have, long, messages),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn gcm_groups<L: Lanes>(self, lanes: L, long: bool, messages: &mut [GcmLane<'_>]) {
+        for group in messages.chunks_mut(L::COUNT) {
+            let longest = group.iter().map(|message| message.text.len()).max().unwrap_or(0);
+            if group.len() * 2 < L::COUNT || longest > LANE_TEXT_MAX {
+                group.iter_mut().for_each(|message| self.gcm_alone(long, message));
+            } else {
+                lanes.gcm(long, group);
+            }
+        }
+    }
+
+    fn gcm_alone(self, long: bool, message: &mut GcmLane<'_>) {
+        let key = match (long, message.key.first_chunk(), message.key.first_chunk()) {
+            (true, Some(key), _) => Gcm::new_256(self, key),
+            (false, _, Some(key)) => Gcm::new_128(self, key),
+            _ => return,
+        };
+        if message.open {
+            let opened = key.open(message.nonce, message.aad, message.text, message.tag);
+            *message.good = opened.is_ok();
+        } else {
+            *message.tag = key.seal(message.nonce, message.aad, message.text);
+            *message.good = true;
+        }
+    }
+
+    /// Encrypts many messages in CBC mode with keys of one size.
+    pub(crate) fn cbc_lanes(self, long: bool, messages: &mut [CbcLane<'_>]) {
+        messages.sort_unstable_by_key(|message| message.blocks.len());
+        match self {
+            Self::Soft => messages.iter_mut().for_each(|message| self.cbc_alone(long, message)),
+            #[cfg(target_arch = "x86_64")]
+            Self::AesNi(have) => self.cbc_groups(have, long, messages),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vaes256(have) => self.cbc_groups(have, long, messages),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn cbc_groups<L: Lanes>(self, lanes: L, long: bool, messages: &mut [CbcLane<'_>]) {
+        for group in messages.chunks_mut(L::COUNT) {
+            if group.len() < 3 {
+                group.iter_mut().for_each(|message| self.cbc_alone(long, message));
+            } else {
+                lanes.cbc_encrypt(long, group);
+            }
+        }
+    }
+
+    fn cbc_alone(self, long: bool, message: &mut CbcLane<'_>) {
+        let key = match (long, message.key.first_chunk(), message.key.first_chunk()) {
+            (true, Some(key), _) => Aes::new_256(self, key),
+            (false, _, Some(key)) => Aes::new_128(self, key),
+            _ => return,
+        };
+        key.cbc_encrypt(&mut message.iv.clone(), message.blocks);
+    }
+}
+
+/// Longest text that is treated in a lane: beyond it, the kernels for one key win.
+#[cfg(target_arch = "x86_64")]
+const LANE_TEXT_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests;

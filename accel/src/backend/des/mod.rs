@@ -10,6 +10,7 @@
 )]
 
 pub(crate) mod bitslice;
+pub(crate) mod lane;
 
 pub(crate) mod sbox;
 mod scalar;

@@ -56,7 +56,7 @@ pub(crate) fn expand_256<E: Engine>(e: E, low: E::V, high: E::V) -> Schedule<E, 
 /// One round key from the one a key length before and the column that drives it. All columns of
 /// `driver` are equal, so the row shift in `enc_last` moves nothing and leaves SubWord.
 #[inline(always)]
-fn next<E: Engine>(e: E, previous: E::V, driver: E::V, constant: u8) -> E::V {
+pub(super) fn next<E: Engine>(e: E, previous: E::V, driver: E::V, constant: u8) -> E::V {
     let mut round = [0u8; 16];
     for word in round.as_chunks_mut::<4>().0 {
         *word = [constant, 0, 0, 0];
@@ -64,7 +64,7 @@ fn next<E: Engine>(e: E, previous: E::V, driver: E::V, constant: u8) -> E::V {
     e.xor(e.prefix_xor(previous), e.enc_last(driver, e.broadcast(round)))
 }
 
-const ROUND_CONSTANTS: [u8; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 27, 54];
+pub(super) const ROUND_CONSTANTS: [u8; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 27, 54];
 
 /// A key in the form that expansion starts from.
 pub(crate) trait Expand<E: Engine, const R: usize> {

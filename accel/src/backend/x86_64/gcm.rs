@@ -237,7 +237,7 @@ fn apply<E: Engine>(e: E, group: &mut [E::Chunk; GROUP], stream: [E::V; GROUP]) 
 }
 
 /// The tag's last block: lengths of associated data and text in bits.
-fn lengths(aad_len: usize, text_len: usize) -> [u8; 16] {
+pub(super) fn lengths(aad_len: usize, text_len: usize) -> [u8; 16] {
     ((aad_len as u128 * 8) << 64 | (text_len as u128 * 8)).to_be_bytes()
 }
 

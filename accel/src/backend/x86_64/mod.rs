@@ -11,6 +11,7 @@ pub(crate) mod aes;
 mod des;
 pub(crate) mod engine;
 pub(crate) mod gcm;
+pub(crate) mod lane;
 
 use crate::capability::Mask;
 
