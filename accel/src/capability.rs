@@ -160,9 +160,12 @@ impl Mask {
     }
 }
 
+/// The name of a feature, and whether the processor has it.
+type Probe = (&'static str, fn() -> bool);
+
 /// The features that backends of this build use, and how to find them.
 #[cfg(target_arch = "x86_64")]
-const FEATURES: &[(&str, fn() -> bool)] = &[
+const FEATURES: &[Probe] = &[
     ("aes", || std::is_x86_feature_detected!("aes")),
     ("avx", || std::is_x86_feature_detected!("avx")),
     ("avx2", || std::is_x86_feature_detected!("avx2")),
@@ -173,7 +176,7 @@ const FEATURES: &[(&str, fn() -> bool)] = &[
     ("vpclmulqdq", || std::is_x86_feature_detected!("vpclmulqdq")),
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const FEATURES: &[(&str, fn() -> bool)] = &[];
+const FEATURES: &[Probe] = &[];
 
 /// Reports the features of this processor and the backends chosen.
 #[must_use]

@@ -115,16 +115,25 @@ fn generate(circuits: &[Circuit]) -> String {
         let [a, b, c, d] = circuit.outputs.map(|(_, inverted)| inverted);
         writeln!(out, "    [{a}, {b}, {c}, {d}],").unwrap();
     }
+    out.push_str("];\n\n");
+    generate_round(&mut out, circuits.len());
+    for (number, circuit) in circuits.iter().enumerate() {
+        generate_box(&mut out, number, circuit);
+    }
+    out
+}
+
+fn generate_round(out: &mut String, boxes: usize) {
     out.push_str(
-        "];\n\n\
-         /// One round: `l` becomes `l` xor f(`r`), up to the inversions in [`INVERTED`]. `schedule`\n\
+        "/// One round: `l` becomes `l` xor f(`r`), up to the inversions in [`INVERTED`]. `schedule`\n\
          /// names the plane of `key`, times 32, that meets each S-box input.\n\
          #[inline(always)]\n\
+         #[expect(clippy::too_many_lines, reason = \"generated: eight boxes in a row\")]\n\
          pub(crate) fn round<B: Bits>(\n    e: B,\n    l: &mut [B::W; 32],\n    r: &[B::W; 32],\n    \
          key: &[B::W; 128],\n    schedule: &[u16; 48],\n) {\n    \
          let k = |slot: u16| key[(e.number(slot) >> 5) & 127];\n",
     );
-    for number in 0..circuits.len() {
+    for number in 0..boxes {
         writeln!(out, "    let x = [").unwrap();
         for input in 0..6 {
             let bit = (number * 4 + input + 31) % 32;
@@ -139,25 +148,25 @@ fn generate(circuits: &[Circuit]) -> String {
         }
     }
     out.push_str("}\n");
-    for (number, circuit) in circuits.iter().enumerate() {
-        write!(
-            out,
-            "\n#[inline(always)]\nfn s{}<B: Bits>(e: B, x: [B::W; 6]) -> [B::W; 4] {{\n    \
-             let [n0, n1, n2, n3, n4, n5] = x;\n",
-            number + 1
-        )
-        .unwrap();
-        for (i, (gate, a, b)) in circuit.gates.iter().enumerate() {
-            let name = match gate {
-                Gate::And => "and",
-                Gate::AndNot => "and_not",
-                Gate::Or => "or",
-                Gate::Xor => "xor",
-            };
-            writeln!(out, "    let n{} = e.{name}(n{a}, n{b});", i + 6).unwrap();
-        }
-        let [a, b, c, d] = circuit.outputs.map(|(node, _)| node);
-        writeln!(out, "    [n{a}, n{b}, n{c}, n{d}]\n}}").unwrap();
+}
+
+fn generate_box(out: &mut String, number: usize, circuit: &Circuit) {
+    write!(
+        out,
+        "\n#[inline(always)]\nfn s{}<B: Bits>(e: B, x: [B::W; 6]) -> [B::W; 4] {{\n    \
+         let [n0, n1, n2, n3, n4, n5] = x;\n",
+        number + 1
+    )
+    .unwrap();
+    for (i, (gate, a, b)) in circuit.gates.iter().enumerate() {
+        let name = match gate {
+            Gate::And => "and",
+            Gate::AndNot => "and_not",
+            Gate::Or => "or",
+            Gate::Xor => "xor",
+        };
+        writeln!(out, "    let n{} = e.{name}(n{a}, n{b});", i + 6).unwrap();
     }
-    out
+    let [a, b, c, d] = circuit.outputs.map(|(node, _)| node);
+    writeln!(out, "    [n{a}, n{b}, n{c}, n{d}]\n}}").unwrap();
 }

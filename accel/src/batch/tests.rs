@@ -15,7 +15,6 @@ fn a_wrong_tag_fails_its_own_job_only() {
     let mut texts = plain.clone();
     let tags: Vec<[u8; 16]> = (0..40)
         .map(|i| Aes256Gcm::new(&keys[i]).seal_in_place(&nonces[i], b"x", &mut texts[i]).unwrap())
-        .map(|tag| tag)
         .collect();
     let mut wrong = tags.clone();
     wrong[7][0] ^= 1;
@@ -176,9 +175,8 @@ fn refusals_leave_the_buffer_alone() {
         Job::ctr(KeyIv::Blowfish(&[1; 3], &[0; 8]), &mut text),
     ];
     run(&mut jobs);
-    let results = jobs.each_ref().map(Job::result);
     assert_eq!(
-        results,
+        jobs.map(|job| job.result()),
         [
             Err(Error::Length),
             Err(Error::CounterExhausted),
@@ -187,7 +185,6 @@ fn refusals_leave_the_buffer_alone() {
             Err(Error::KeyLength)
         ]
     );
-    drop(jobs);
     assert_eq!((odd, wrap, text), ([3; 15], [4; 17], [7; 8]));
     assert!(long.iter().all(|octet| *octet == 6));
 }

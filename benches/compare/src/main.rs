@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
         match argument.as_str() {
             "--quick" => {
                 plan = Plan { rounds: 41, slice: Duration::from_micros(200) };
-                sizes = vec![64, 1024, 16_384];
+                sizes = vec![64, 256, 1024, 16_384];
             }
             "--json" => json = arguments.next(),
             word => words.push(word.to_owned()),

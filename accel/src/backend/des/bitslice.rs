@@ -31,7 +31,7 @@ pub(crate) trait Bits: Copy {
     fn and_not(self, a: Self::W, b: Self::W) -> Self::W;
     /// Exchanges, in every 64-bit part, the bits of `a` under `mask << SHIFT` with those of `b`
     /// under `mask`.
-    fn exchange<const SHIFT: u32>(self, a: Self::W, b: Self::W, mask: u64) -> (Self::W, Self::W);
+    fn exchange<const SHIFT: i32>(self, a: Self::W, b: Self::W, mask: u64) -> (Self::W, Self::W);
     /// A number, in a general register: without this the compiler gathers the numbers of many key
     /// planes in a vector, only to take them apart again.
     fn number(self, number: u16) -> usize;
@@ -95,7 +95,7 @@ impl Bits for Word64 {
     }
 
     #[inline(always)]
-    fn exchange<const SHIFT: u32>(self, a: u64, b: u64, mask: u64) -> (u64, u64) {
+    fn exchange<const SHIFT: i32>(self, a: u64, b: u64, mask: u64) -> (u64, u64) {
         let moved = ((a >> SHIFT) ^ b) & mask;
         (a ^ (moved << SHIFT), b ^ moved)
     }
@@ -271,7 +271,7 @@ fn transpose<B: Bits>(b: B, words: &mut [B::W; 64]) {
 }
 
 #[inline(always)]
-fn step<B: Bits, const SHIFT: u32, const DISTANCE: usize>(b: B, words: &mut [B::W; 8], mask: u64) {
+fn step<B: Bits, const SHIFT: i32, const DISTANCE: usize>(b: B, words: &mut [B::W; 8], mask: u64) {
     for part in words.chunks_exact_mut(2 * DISTANCE) {
         let (low, high) = part.split_at_mut(DISTANCE);
         for (x, y) in low.iter_mut().zip(high) {

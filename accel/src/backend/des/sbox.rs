@@ -20,6 +20,7 @@ pub(super) const INVERTED: [[bool; 4]; 8] = [
 /// One round: `l` becomes `l` xor f(`r`), up to the inversions in [`INVERTED`]. `schedule`
 /// names the plane of `key`, times 32, that meets each S-box input.
 #[inline(always)]
+#[expect(clippy::too_many_lines, reason = "generated: eight boxes in a row")]
 pub(crate) fn round<B: Bits>(
     e: B,
     l: &mut [B::W; 32],

@@ -57,7 +57,7 @@ impl Bits for HaveAvx2 {
     }
 
     #[inline(always)]
-    fn exchange<const SHIFT: u32>(self, a: __m256i, b: __m256i, mask: u64) -> (__m256i, __m256i) {
+    fn exchange<const SHIFT: i32>(self, a: __m256i, b: __m256i, mask: u64) -> (__m256i, __m256i) {
         // SAFETY: the token has AVX2.
         let mask = unsafe { _mm256_set1_epi64x(mask.cast_signed()) };
         let moved = self.and(self.xor(self.right::<SHIFT>(a), b), mask);
@@ -100,33 +100,15 @@ impl Bits for HaveAvx2 {
 
 impl HaveAvx2 {
     #[inline(always)]
-    fn right<const SHIFT: u32>(self, a: __m256i) -> __m256i {
+    fn right<const SHIFT: i32>(self, a: __m256i) -> __m256i {
         // SAFETY: the token has AVX2.
-        unsafe {
-            match SHIFT {
-                1 => _mm256_srli_epi64::<1>(a),
-                2 => _mm256_srli_epi64::<2>(a),
-                4 => _mm256_srli_epi64::<4>(a),
-                8 => _mm256_srli_epi64::<8>(a),
-                16 => _mm256_srli_epi64::<16>(a),
-                _ => _mm256_srli_epi64::<32>(a),
-            }
-        }
+        unsafe { _mm256_srli_epi64::<SHIFT>(a) }
     }
 
     #[inline(always)]
-    fn left<const SHIFT: u32>(self, a: __m256i) -> __m256i {
+    fn left<const SHIFT: i32>(self, a: __m256i) -> __m256i {
         // SAFETY: the token has AVX2.
-        unsafe {
-            match SHIFT {
-                1 => _mm256_slli_epi64::<1>(a),
-                2 => _mm256_slli_epi64::<2>(a),
-                4 => _mm256_slli_epi64::<4>(a),
-                8 => _mm256_slli_epi64::<8>(a),
-                16 => _mm256_slli_epi64::<16>(a),
-                _ => _mm256_slli_epi64::<32>(a),
-            }
-        }
+        unsafe { _mm256_slli_epi64::<SHIFT>(a) }
     }
 
     /// Turns one key triple into planes, the same in every lane.

@@ -19,6 +19,15 @@ pub(crate) struct GcmKey<E: Engine, const R: usize> {
     powers: Powers<E>,
 }
 
+impl<E: Engine, const R: usize> GcmKey<E, R> {
+    /// A key from round keys and descending powers of the hash key, in the order of [`Powers`].
+    #[inline(always)]
+    pub(super) fn from_parts(engine: E, keys: [E::V; R], powers: [E::V; GROUP]) -> Self {
+        let powers = Powers::from_whole(engine, powers);
+        Self { engine, schedule: Schedule(keys), powers }
+    }
+}
+
 /// Descending powers of the hash key: lane `l` of vector `v` holds H^(8·LANES - v·LANES - l).
 struct Powers<E: Engine> {
     /// The powers, doubled for the reflected representation.
@@ -85,18 +94,35 @@ impl<E: Engine> Powers<E> {
         // Both operands doubled would give 2·2·H^2; the reduction takes one factor away, so that
         // a product of doubled elements is again a doubled element.
         let first = e.double(e.reverse(hash_key));
-        let second = multiply(e, first, first);
-        // The last vector holds H^LANES .. H; each before it is that times H^LANES.
-        let (mut last, step) = if E::LANES == 1 {
-            (first, first)
+        let mut step = multiply(e, first, first);
+        // The last vector holds H^LANES .. H^1.
+        let mut last = first;
+        if E::LANES == 1 {
+            step = first;
         } else {
-            let ([one, _], [two, _]) = (e.scatter(first), e.scatter(second));
-            (e.gather([two, one]), second)
-        };
-        let (mut whole, mut halves) = ([last; GROUP], [last; GROUP]);
-        for (w, h) in whole.iter_mut().zip(&mut halves).rev() {
-            (*w, *h) = (last, e.xor(last, e.swap(last)));
-            last = multiply(e, last, step);
+            let ([one, _], [two, _]) = (e.scatter(first), e.scatter(step));
+            last = e.gather([two, one]);
+        }
+        // Each pass doubles the number of vectors: times H^LANES, times H^2LANES, times H^4LANES.
+        let mut whole = [last; GROUP];
+        let mut known = 1;
+        while known < GROUP {
+            let (unknown, done) = whole.split_at_mut(GROUP - known);
+            for (to, from) in unknown.iter_mut().rev().zip(done.iter().rev()) {
+                *to = multiply(e, *from, step);
+            }
+            step = multiply(e, step, step);
+            known *= 2;
+        }
+        Self::from_whole(e, whole)
+    }
+
+    /// Completes the table from the powers.
+    #[inline(always)]
+    fn from_whole(e: E, whole: [E::V; GROUP]) -> Self {
+        let mut halves = whole;
+        for h in &mut halves {
+            *h = e.xor(*h, e.swap(*h));
         }
         Self { whole, halves }
     }
@@ -323,8 +349,9 @@ struct Tail<'a> {
     open: bool,
 }
 
+/// Seals or opens one message and returns the right tag.
 #[inline(always)]
-fn run<E: Engine, const R: usize>(
+pub(super) fn run<E: Engine, const R: usize>(
     e: E,
     key: &GcmKey<E, R>,
     nonce: &[u8; 12],

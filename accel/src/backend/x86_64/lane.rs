@@ -8,7 +8,7 @@
 
 use super::aes::{GROUP, ROUND_CONSTANTS, next};
 use super::engine::Engine;
-use super::gcm::{Product, lengths};
+use super::gcm::{GcmKey, Product, lengths, multiply, run};
 use super::{HaveAesNi, HaveVaes256};
 use crate::backend::aes::{CbcLane, GcmLane};
 use subtle::ConstantTimeEq;
@@ -24,6 +24,9 @@ impl<E: Engine, const R: usize> Drop for Keys<E, R> {
         }
     }
 }
+
+/// Longest text that is hashed in its lane; longer ones gain more from aggregated reduction.
+const SHORT_MAX: usize = 160;
 
 /// Block `i` of `text`, zero-padded; zeros beyond the end.
 #[inline(always)]
@@ -190,6 +193,70 @@ macro_rules! mask {
     };
 }
 
+/// Key set-up in lanes, the messages one after the other: for texts longer than a few blocks.
+#[inline(always)]
+fn gcm_long<E: Engine, const R: usize>(e: E, lanes: &mut [GcmLane<'_>]) {
+    let keys = expand_lanes!(e, lanes);
+    let hash_keys = encrypt(e, &keys, [e.broadcast([0; 16]); GROUP]);
+    for (v, (pair, hash_key)) in lanes.chunks_mut(E::LANES).zip(hash_keys).enumerate() {
+        let powers = powers(e, e.double(e.reverse(hash_key)));
+        for (place, lane) in pair.iter_mut().enumerate() {
+            let mut schedule = [hash_key; R];
+            for (to, keys) in schedule.iter_mut().zip(&keys.0) {
+                let from = keys.get(v).copied().unwrap_or(hash_key);
+                *to = e.broadcast(pick(e, from, place));
+            }
+            let mut table = [hash_key; GROUP];
+            for (to, some) in table.iter_mut().rev().zip(powers.chunks(E::LANES)) {
+                let low = some.last().map_or([0; 16], |power| pick(e, *power, place));
+                let high = some.first().map_or([0; 16], |power| pick(e, *power, place));
+                *to = e.gather([low, high]);
+            }
+            let key = GcmKey::<E, R>::from_parts(e, schedule, table);
+            let tag = if lane.open {
+                run(e, &key, lane.nonce, lane.aad, lane.text, true)
+            } else {
+                run(e, &key, lane.nonce, lane.aad, lane.text, false)
+            };
+            settle(lane, tag);
+        }
+    }
+}
+
+/// Lane `place` of a vector.
+#[inline(always)]
+fn pick<E: Engine>(e: E, v: E::V, place: usize) -> [u8; 16] {
+    let [low, high] = e.scatter(v);
+    if place == 0 { low } else { high }
+}
+
+/// H^1, H^2, ... as many as a group of one key has blocks; those beyond the width stay unused.
+#[inline(always)]
+fn powers<E: Engine>(e: E, first: E::V) -> [E::V; 2 * GROUP] {
+    let mut powers = [first; 2 * GROUP];
+    let mut known = 1;
+    while known < GROUP * E::LANES {
+        let (done, unknown) = powers.split_at_mut(known);
+        if let Some(step) = done.last().copied() {
+            for (to, from) in unknown.iter_mut().zip(done) {
+                *to = multiply(e, *from, step);
+            }
+        }
+        known *= 2;
+    }
+    powers
+}
+
+/// Gives the tag of a sealed message, or the verdict on that of an opened one.
+fn settle(lane: &mut GcmLane<'_>, tag: [u8; 16]) {
+    if lane.open {
+        *lane.good = bool::from(tag.ct_eq(lane.tag));
+    } else {
+        (*lane.tag, *lane.good) = (tag, true);
+    }
+}
+
+/// Everything in lanes: for short texts.
 #[inline(always)]
 fn gcm<E: Engine, const R: usize>(e: E, lanes: &mut [GcmLane<'_>]) {
     let keys = expand_lanes!(e, lanes);
@@ -254,11 +321,7 @@ fn gcm<E: Engine, const R: usize>(e: E, lanes: &mut [GcmLane<'_>]) {
     let tags = hashes.sum.iter().zip(tag_masks);
     for (pair, (sum, mask)) in lanes.chunks_mut(E::LANES).zip(tags) {
         for (lane, tag) in pair.iter_mut().zip(e.scatter(e.xor(e.reverse(*sum), mask))) {
-            if lane.open {
-                *lane.good = bool::from(tag.ct_eq(lane.tag));
-            } else {
-                (*lane.tag, *lane.good) = (tag, true);
-            }
+            settle(lane, tag);
         }
     }
 }
@@ -318,7 +381,11 @@ macro_rules! entry {
             fn gcm(self, long: bool, lanes: &mut [GcmLane<'_>]) {
                 #[target_feature(enable = $features)]
                 fn inner<const R: usize>(e: $engine, lanes: &mut [GcmLane<'_>]) {
-                    gcm::<$engine, R>(e, lanes);
+                    if lanes.iter().all(|lane| lane.text.len() <= SHORT_MAX) {
+                        gcm::<$engine, R>(e, lanes);
+                    } else {
+                        gcm_long::<$engine, R>(e, lanes);
+                    }
                 }
                 if long {
                     // SAFETY: the token proves the features.
