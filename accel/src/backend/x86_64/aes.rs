@@ -230,7 +230,7 @@ fn invert<E: Engine, const R: usize>(e: E, forward: &Schedule<E, R>) -> Schedule
     Schedule(keys)
 }
 
-/// Decrypts groups from vectors, the rest block by block through arrays.
+/// Decrypts groups of vectors, then what is left.
 #[inline(always)]
 fn cbc_decrypt<E: Engine, const R: usize>(
     e: E,
@@ -274,23 +274,30 @@ fn cbc_decrypt_rest<E: Engine, const R: usize, const N: usize>(
     chain: &mut [u8; 16],
     blocks: &mut [[u8; 16]],
 ) {
-    let zero = [0u8; 16];
-    let mut x = [e.broadcast(zero); N];
-    let mut before = [e.broadcast(zero); N];
-    let mut last = *chain;
-    for ((some, v), w) in blocks.chunks(E::LANES).zip(&mut x).zip(&mut before) {
-        let low = some.first().copied().unwrap_or(zero);
-        let high = some.get(1).copied().unwrap_or(zero);
-        *v = e.gather([low, high]);
-        *w = e.gather([last, low]);
-        last = some.last().copied().unwrap_or(last);
-    }
+    let Some(last) = blocks.last().copied() else { return };
+    let (chunks, tail) = E::split(blocks.as_flattened_mut());
+    let mut carried = e.last_lane(e.gather([*chain, [0; 16]]));
     *chain = last;
+    let mut x = [carried; N];
+    let mut before = [carried; N];
+    for ((chunk, v), w) in chunks.iter().zip(&mut x).zip(&mut before) {
+        *v = e.load(chunk);
+        *w = e.shift_in(carried, *v);
+        carried = *v;
+    }
+    // An odd block is alone in its vector.
+    let odd = chunks.len();
+    if let (false, Some(v), Some(w)) = (tail.is_empty(), x.get_mut(odd), before.get_mut(odd)) {
+        *v = e.gather([last, [0; 16]]);
+        *w = e.shift_in(carried, *v);
+    }
     let x = decrypt(e, keys, x);
-    for ((some, v), w) in blocks.chunks_mut(E::LANES).zip(x).zip(before) {
-        for (block, text) in some.iter_mut().zip(e.scatter(e.xor(v, w))) {
-            *block = text;
-        }
+    let mut texts = x.into_iter().zip(before);
+    for (chunk, (v, w)) in chunks.iter_mut().zip(texts.by_ref()) {
+        e.store(chunk, e.xor(v, w));
+    }
+    if let (Some(block), Some((v, w))) = (tail.first_chunk_mut(), texts.next()) {
+        [*block, _] = e.scatter(e.xor(v, w));
     }
 }
 
