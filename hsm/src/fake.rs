@@ -43,6 +43,7 @@ pub struct Switches {
     attachments: AtomicU64,
     finalisations: AtomicU64,
     restarts: AtomicU64,
+    detachments: AtomicU64,
 }
 
 #[derive(Default)]
@@ -116,6 +117,11 @@ impl Switches {
     /// Times the process would have been restarted.
     pub fn restarts(&self) -> u64 {
         self.restarts.load(SeqCst)
+    }
+
+    /// Times the module was given up in order.
+    pub fn detachments(&self) -> u64 {
+        self.detachments.load(SeqCst)
     }
 
     fn fault(code: u64) -> Error {
@@ -283,7 +289,9 @@ impl Module for FakeModule {
         made.ok_or(Error::WrongAnswer { what: "the new key cannot be found".into() })
     }
 
-    fn detach(&mut self) {}
+    fn detach(&mut self) {
+        self.switches.detachments.fetch_add(1, SeqCst);
+    }
 
     fn is_pin_changed(&self) -> bool {
         !self.switches.is_pin_wrong.load(SeqCst)

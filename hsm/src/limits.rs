@@ -62,6 +62,10 @@ pub const DEADLINE_MAX: Duration = Duration::from_secs(120);
 pub const WATCHDOG_TICK: Duration = Duration::from_millis(5);
 /// How long a call of the keeper (initialise, login, find) may take before the process restarts.
 pub const KEEPER_CALL_MAX: Duration = Duration::from_secs(60);
+/// How long a module may take to finalise when the service stops.
+pub const FINALISE_MAX: Duration = Duration::from_secs(2);
+/// How often the end of that is looked for.
+pub const FINALISE_TICK: Duration = Duration::from_millis(1);
 /// Octets of a PIN file.
 pub const PIN_BYTES_MAX: usize = 256;
 /// Octets of a configuration file.

@@ -214,9 +214,15 @@ impl Pool {
         let left = core.take_all();
         drop(core);
         self.shared.answer_all(left, &Error::Stopping);
+        self.shared.watchdog.notify_all();
+        // The keeper finalises the module now. A thread that stays stuck in the vendor's library
+        // ends with the process.
+        let until = Instant::now() + limits::FINALISE_MAX;
         for thread in locked(&self.threads).drain(..) {
-            // A thread stuck in the vendor's library ends with the process.
-            if thread.is_finished() || !self.shared.is_stuck() {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(limits::FINALISE_TICK);
+            }
+            if thread.is_finished() {
                 let _ = thread.join();
             }
         }
@@ -422,11 +428,6 @@ impl Shared {
         }
         (self.restart)(why);
         self.is_restarting.store(false, Ordering::Release);
-    }
-
-    fn is_stuck(&self) -> bool {
-        let core = self.lock();
-        core.workers.iter().any(|worker| worker.is_wedged) || core.keeper_call.is_some()
     }
 
     fn describe(&self) -> Description {

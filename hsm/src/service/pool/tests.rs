@@ -291,6 +291,7 @@ fn stopping_answers_everybody() {
         well += usize::from(bench.answer().1.is_ok());
     }
     assert_eq!(well, 20, "jobs that were accepted are done within the grace");
+    assert_eq!(bench.module.switches.detachments(), 1, "finalised before stop returns");
     assert_eq!(bench.ask(sign(b"late")), Err(Error::Stopping));
 }
 
