@@ -4,6 +4,7 @@
 //! `cargo bench -p cipherim-hsm` makes a throw-away SoftHSM2 token, measures, and prints one line
 //! per case: the raw loop, the pool without a socket, and a client over the socket, each with and
 //! without the check of the token's answers. Beside the rate stands the processor time per job of
+//! the whole process (client included), which tells more on a machine shared with others. Beside the rate stands the processor time per job of
 //! the whole process (client included), which tells more on a machine shared with others. `HSM_BENCH_DELAY_US=5000` puts a token of that latency
 //! in its place (the proxy module of the tests), to see that sessions overlap.
 
@@ -93,9 +94,7 @@ fn module(dir: &Path) -> PathBuf {
 fn measure(dir: &Path) {
     let is_slow = dir.join("proxy.so").is_file();
     let sessions: &[usize] = if is_slow { &[8] } else { &[1, 2, 4] };
-    println!(
-        "operation sessions | raw/s  pool/s  ratio | socket/s  ratio | checked socket/s  ratio"
-    );
+    println!("operation sessions: jobs/s (processor µs per job), ratio of the rates to raw");
     for (name, job) in [("sign-p256", sign as fn() -> Request), ("wrap", wrap)] {
         if is_slow && name == "wrap" {
             continue;
@@ -104,21 +103,35 @@ fn measure(dir: &Path) {
             // Interleaved, so that a noisy neighbour disturbs all alike; medians are reported.
             let mut rounds = [const { Vec::new() }; 4];
             for _ in 0..ROUNDS {
-                rounds[0].push(raw(dir, name, sessions));
-                rounds[1].push(pooled(dir, job, sessions, 0, false));
-                rounds[2].push(pooled(dir, job, sessions, 0, true));
-                rounds[3].push(pooled(dir, job, sessions, 1, true));
+                rounds[0].push(timed(|| raw(dir, name, sessions)));
+                rounds[1].push(timed(|| pooled(dir, job, sessions, 0, false)));
+                rounds[2].push(timed(|| pooled(dir, job, sessions, 0, true)));
+                rounds[3].push(timed(|| pooled(dir, job, sessions, 1, true)));
             }
-            let [raw, pool, socket, checked] = rounds.map(median);
-            println!(
-                "{name:<10} {sessions} | {raw:7.0} {pool:7.0} {:5.2} | {socket:7.0} {:5.2} | \
-                 {checked:7.0} {:5.2}",
-                pool / raw,
-                socket / raw,
-                checked / raw
-            );
+            let [raw, pool, socket, checked] = rounds.map(|round| {
+                let (rates, costs) = round.into_iter().unzip();
+                (median(rates), median(costs))
+            });
+            print!("{name:<9} {sessions}: raw {:6.0} ({:5.1})", raw.0, raw.1);
+            for (what, (rate, cost)) in [("pool", pool), ("socket", socket), ("checked", checked)] {
+                print!("  {what} {rate:6.0} ({cost:5.1}) {:4.2}", rate / raw.0);
+            }
+            println!();
         }
     }
+}
+
+/// Jobs per second, and processor microseconds per job.
+fn timed(run: impl FnOnce() -> (u64, f64)) -> (f64, f64) {
+    let before = processor_seconds();
+    let (jobs, seconds) = run();
+    let used = processor_seconds() - before;
+    (jobs as f64 / seconds, used * 1e6 / jobs as f64)
+}
+
+fn processor_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -135,7 +148,7 @@ fn wrap() -> Request {
 }
 
 /// Threads that call the module in a loop, one session each.
-fn raw(dir: &Path, name: &str, threads: usize) -> f64 {
+fn raw(dir: &Path, name: &str, threads: usize) -> (u64, f64) {
     let context = Context::new(module(dir)).unwrap();
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
     let slot = context.get_slots_with_initialized_token().unwrap()[0];
@@ -180,13 +193,19 @@ fn raw(dir: &Path, name: &str, threads: usize) -> f64 {
         std::thread::sleep(TIME);
         stop.store(true, SeqCst);
     });
-    let rate = count.load(SeqCst) as f64 / started.elapsed().as_secs_f64();
+    let result = (count.load(SeqCst), started.elapsed().as_secs_f64());
     drop(login);
     context.finalize().unwrap();
-    rate
+    result
 }
 
-fn pooled(dir: &Path, job: fn() -> Request, sessions: usize, check: u64, socket: bool) -> f64 {
+fn pooled(
+    dir: &Path,
+    job: fn() -> Request,
+    sessions: usize,
+    check: u64,
+    socket: bool,
+) -> (u64, f64) {
     let settings = Settings {
         path: module(dir),
         label: "bench".to_owned(),
@@ -266,7 +285,7 @@ impl Sink for Window {
     }
 }
 
-fn directly(pool: &Pool, job: fn() -> Request) -> f64 {
+fn directly(pool: &Pool, job: fn() -> Request) -> (u64, f64) {
     let window = Arc::new(Window::default());
     let sink: Arc<dyn Sink> = window.clone();
     let started = Instant::now();
@@ -276,10 +295,10 @@ fn directly(pool: &Pool, job: fn() -> Request) -> f64 {
             .collect();
         pool.submit(&sink, frames, Instant::now());
     }
-    window.wait_for_all() as f64 / started.elapsed().as_secs_f64()
+    (window.wait_for_all(), started.elapsed().as_secs_f64())
 }
 
-fn over_socket(dir: &Path, pool: &Arc<Pool>, job: fn() -> Request) -> f64 {
+fn over_socket(dir: &Path, pool: &Arc<Pool>, job: fn() -> Request) -> (u64, f64) {
     let access = Access { mode: 0o600, ..Access::default() };
     let mut server = Server::start(&dir.join("s"), access, Arc::clone(pool)).unwrap();
     let client = Client::connect(dir.join("s")).unwrap();
@@ -293,7 +312,7 @@ fn over_socket(dir: &Path, pool: &Arc<Pool>, job: fn() -> Request) -> f64 {
             client.submit(&job(), Duration::from_secs(60), done).unwrap();
         }
     }
-    let rate = window.wait_for_all() as f64 / started.elapsed().as_secs_f64();
+    let rate = (window.wait_for_all(), started.elapsed().as_secs_f64());
     drop(client);
     server.stop();
     rate
