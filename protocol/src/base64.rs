@@ -61,8 +61,30 @@ pub(crate) fn is_slot(text: &[u8]) -> bool {
         3 => 0b11,
         _ => return false,
     };
-    text.iter().all(|&octet| sextet(octet).is_some())
-        && sextet(last).is_some_and(|bits| bits & spare_bits == 0)
+    has_only_alphabet(text) && sextet(last).is_some_and(|bits| bits & spare_bits == 0)
+}
+
+/// Counts strangers in octets instead of stopping at the first: the compiler makes comparisons
+/// of 16 octets of this, a third of the instructions, and most slots are good.
+fn has_only_alphabet(text: &[u8]) -> bool {
+    text.chunks(COUNTED_OCTETS).all(|chunk| {
+        chunk
+            .iter()
+            .fold(0u8, |strangers, &octet| strangers.wrapping_add(u8::from(!is_in_alphabet(octet))))
+            == 0
+    })
+}
+
+/// So few that their count cannot wrap to zero, and a multiple of what is compared at once.
+const COUNTED_OCTETS: usize = 192;
+
+const fn is_in_alphabet(octet: u8) -> bool {
+    // Without branches, for the same reason.
+    (octet.wrapping_sub(b'A') < 26)
+        | (octet.wrapping_sub(b'a') < 26)
+        | (octet.wrapping_sub(b'0') < 10)
+        | (octet == b'+')
+        | (octet == b'/')
 }
 
 const fn sextet(octet: u8) -> Option<u8> {
@@ -85,6 +107,13 @@ mod tests {
         for text in ["A", "AA", "AB", "AAA", "AAB", "AAE", "AAAA", "AA==", "A A", "", "+/8", "-_"] {
             let decoded = !text.is_empty() && decode(text).is_ok();
             assert_eq!(is_slot(text.as_bytes()), decoded, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_alphabet_is_one() {
+        for octet in 0..=255 {
+            assert_eq!(is_in_alphabet(octet), sextet(octet).is_some(), "{octet}");
         }
     }
 

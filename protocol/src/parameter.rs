@@ -280,6 +280,20 @@ const fn may_stand(octet: u8) -> bool {
         )
 }
 
+/// [`may_stand`] by octet.
+const STANDS: [bool; 256] = {
+    let mut stands = [false; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, not at run time")]
+        {
+            stands[octet] = may_stand(octet as u8);
+        }
+        octet += 1;
+    }
+    stands
+};
+
 fn is_name(name: &str) -> bool {
     (1..=NAME_OCTETS_MAX).contains(&name.len())
         && name.starts_with(|first: char| first.is_ascii_uppercase())
@@ -287,6 +301,10 @@ fn is_name(name: &str) -> bool {
 }
 
 fn check_value(value: &str) -> Result<(), Error> {
+    // Most values need no percent encoding.
+    if value.bytes().all(|octet| STANDS.get(usize::from(octet)) == Some(&true)) {
+        return Ok(());
+    }
     let mut rest = value.bytes();
     while let Some(octet) = rest.next() {
         if may_stand(octet) {
