@@ -351,7 +351,8 @@ mod tests {
 
     #[test]
     fn reads_headers_comments_and_continued_lines() {
-        let text = "# a title\n\ndomain a.example\nlink a alice@a.example/d1\nlink b bob@a.example/d7\n\
+        let text = "# a title\n\ndomain a.example\n\
+                    link a alice@a.example/d1\nlink b bob@a.example/d7\n\
                     C: 015 H-ID=1\na S: 250 H-ID=1 :done\nb C: 014\n    H-Q=1\n    KEEP=1\n";
         let dialogue = Dialogue::parse(text).unwrap();
         assert_eq!(dialogue.links.len(), 2);

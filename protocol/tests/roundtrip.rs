@@ -168,7 +168,9 @@ proptest! {
         let mut writer = AnswerWriter::new(251, Some("9"), limit);
         let values: Vec<_> = entries
             .iter()
-            .map(|(device, first, second)| (device, "x".repeat(*first), second.map(|n| "y".repeat(n))))
+            .map(|(device, first, second)| {
+                (device, "x".repeat(*first), second.map(|length| "y".repeat(length)))
+            })
             .collect();
         for (device, first, second) in &values {
             let mut parts = vec![("DEV", device.as_str()), ("PRE", first.as_str())];
@@ -223,7 +225,8 @@ proptest! {
                 next.sign_with(&keys[holder], rotates.then_some(&keys[old] as _), None).unwrap();
             let follower = record.follow(&Command::parse(line.as_bytes()).unwrap()).unwrap();
             prop_assert_eq!(follower.previous(), Some(record.name()));
-            prop_assert_eq!(follower.device("d0").is_some(), record.device("d0").is_some() && !drops);
+            let is_kept = record.device("d0").is_some() && !drops;
+            prop_assert_eq!(follower.device("d0").is_some(), is_kept);
             record = follower;
         }
     }
@@ -264,8 +267,8 @@ proptest! {
         .device("d1", signer.public_key())
         .sign(&signer)
         .unwrap();
-        let read = Prekey::verify(&Command::parse(line.as_bytes()).unwrap(), &read(&record).unwrap());
-        prop_assert_eq!(read, Ok(prekey));
+        let command = Command::parse(line.as_bytes()).unwrap();
+        prop_assert_eq!(Prekey::verify(&command, &read(&record).unwrap()), Ok(prekey));
     }
 }
 
