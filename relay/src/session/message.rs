@@ -121,7 +121,10 @@ impl Domain {
             Relation::Unknown if !self.settings.hides_users => {
                 return Err(Answer::text(550, "no such user"));
             }
-            Relation::Unknown | Relation::Blocked => return Ok(self.vanish(passage, now)),
+            Relation::Unknown | Relation::Blocked => {
+                self.vanish(passage, now);
+                return Ok(());
+            }
             Relation::Approved | Relation::Own | Relation::Stranger => {}
         }
         if relation == Relation::Approved && manner.copies {
@@ -187,7 +190,8 @@ impl Domain {
             Ok(()) => {}
             Err(SpoolError::Full) if passage.relation == Relation::Stranger => {
                 self.abandon(&batch);
-                return Ok(self.vanish(passage, now));
+                self.vanish(passage, now);
+                return Ok(());
             }
             Err(error) => {
                 self.abandon(&batch);
