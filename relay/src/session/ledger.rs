@@ -281,7 +281,7 @@ struct Run {
     clients: Vec<Client>,
     sequence: u64,
     held: bool,
-    trouble: bool,
+    unreadable: bool,
 }
 
 impl Run {
@@ -297,7 +297,7 @@ impl Run {
             simulation.take(*link);
         }
         let clients = enrolled.into_iter().map(|(person, _)| Client::new(person)).collect();
-        Self { simulation, clients, sequence: 0, held: false, trouble: false }
+        Self { simulation, clients, sequence: 0, held: false, unreadable: false }
     }
 
     fn pick(&mut self, end: usize) -> usize {
@@ -319,7 +319,7 @@ impl Run {
                 }
             }
             60..=69 => {
-                if self.clients[who].link.is_none() {
+                if self.clients[who].link.is_none() && !self.unreadable {
                     self.clients[who].log_in(simulation);
                 }
             }
@@ -336,9 +336,13 @@ impl Run {
                 simulation.store.with(|store| store.hold(held));
             }
             83 => self.crash(),
-            84..=91 => self.fault(what),
-            92..=95 => self.heal(),
-            96 => self.repeat(who),
+            84..=90 => self.fault(what),
+            91..=94 => self.heal(),
+            95 => self.repeat(who),
+            96 => {
+                self.unreadable = !self.unreadable;
+                simulation.store.set_unreadable(self.unreadable);
+            }
             _ => {
                 let seconds = simulation.below(30);
                 simulation.advance(Duration::from_secs(seconds));
@@ -363,7 +367,7 @@ impl Run {
         let other = others[self.pick(2)];
         let to = self.clients[other].person.account.clone();
         self.sequence += 1;
-        let size = if self.simulation.below(10) == 0 { 12_000 } else { 40 };
+        let size = if self.simulation.below(3) == 0 { 30_000 } else { 40 };
         let person = &self.clients[who].person;
         let (id, session) = (self.simulation.message_id(), SessionId::from_octets(&[1; 16]));
         let line = person
@@ -392,7 +396,9 @@ impl Run {
     }
 
     fn fault(&mut self, what: usize) {
-        self.trouble = true;
+        if what == 90 {
+            return self.simulation.store.set_busy(true);
+        }
         self.simulation.store.with(|store| match what {
             84 => store.fail_next(Fault::UnknownDone),
             85 => store.fail_next(Fault::UnknownUndone),
@@ -402,6 +408,9 @@ impl Run {
     }
 
     fn heal(&mut self) {
+        self.unreadable = false;
+        self.simulation.store.set_unreadable(false);
+        self.simulation.store.set_busy(false);
         self.simulation.store.with(|store| {
             store.reopen();
             store.set_full(false);
@@ -417,6 +426,9 @@ impl Run {
                 client.read(&mut self.simulation);
             }
         }
+        // A domain that cannot read its policy at the start takes the strictest.
+        self.unreadable = false;
+        self.simulation.store.set_unreadable(false);
         let mut unread = self.simulation.crash();
         self.held = false;
         for client in &mut self.clients {

@@ -226,7 +226,8 @@ impl Domain {
         }
     }
 
-    /// The connection's outbox now holds `pending_octets`.
+    /// The connection's outbox now holds `pending_octets`. To be told when the effects taken
+    /// before are carried out: what is still on its way to the outbox is not counted.
     pub fn flushed(&mut self, id: ConnectionId, pending_octets: usize, _now: Now) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.outbox_octets = pending_octets;

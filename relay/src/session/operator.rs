@@ -284,6 +284,7 @@ impl Domain {
                 let reply = durable(outcome).map(|()| {
                     domain.emit(Event::PolicyPublished);
                     domain.settings.obey(&next);
+                    domain.post.spool.set_settings(domain.settings.spool);
                     domain.post.spool.set_life(domain.settings.spool.life_ms);
                     OperatorAnswer::Policy { policy: Box::new(next), line }
                 });

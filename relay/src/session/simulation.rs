@@ -48,6 +48,7 @@ const TURNS_MAX: usize = 10_000;
 pub(super) struct SharedStore {
     store: Arc<Mutex<MemoryStore>>,
     is_busy: Arc<AtomicBool>,
+    is_unreadable: Arc<AtomicBool>,
 }
 
 impl SharedStore {
@@ -60,10 +61,23 @@ impl SharedStore {
     pub(super) fn set_busy(&self, is_busy: bool) {
         self.is_busy.store(is_busy, Ordering::SeqCst);
     }
+
+    /// Makes every read fail, or ends that.
+    pub(super) fn set_unreadable(&self, is_unreadable: bool) {
+        self.is_unreadable.store(is_unreadable, Ordering::SeqCst);
+    }
+
+    fn check_readable(&self) -> Result<(), StoreError> {
+        if self.is_unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Stopped { text: "reads fail on demand".to_owned() });
+        }
+        Ok(())
+    }
 }
 
 impl Store for SharedStore {
     fn get(&self, row: &Row) -> Result<Option<Vec<u8>>, StoreError> {
+        self.check_readable()?;
         self.with(|store| store.get(row))
     }
 
@@ -76,6 +90,7 @@ impl Store for SharedStore {
         limit: usize,
         direction: Direction,
     ) -> Result<Vec<Sorted>, StoreError> {
+        self.check_readable()?;
         self.with(|store| store.range(table, owner, from_sort, to_sort, limit, direction))
     }
 
@@ -474,6 +489,7 @@ impl Simulation {
     fn turn(&mut self) -> bool {
         let effects = self.domain.take_effects();
         let is_busy = !effects.is_empty();
+        let mut touched = BTreeSet::new();
         for effect in effects {
             match effect {
                 Effect::Close(id) => {
@@ -485,12 +501,19 @@ impl Simulation {
                 Effect::Operated(ticket, reply) => {
                     self.operated.insert(ticket, reply);
                 }
-                Effect::Send(id, octets) => self.deliver(id, &octets),
+                Effect::Send(id, octets) => {
+                    self.deliver(id, &octets);
+                    touched.insert(id);
+                }
                 Effect::Sign(ticket, key, message) => {
                     let signature = self.keys.sign(key, &message);
                     self.domain.signed(ticket, signature, self.now);
                 }
             }
+        }
+        for id in touched {
+            let pending = self.stalled.get(&id).copied().unwrap_or_default();
+            self.domain.flushed(id, pending, self.now);
         }
         is_busy
     }
@@ -498,12 +521,8 @@ impl Simulation {
     fn deliver(&mut self, id: ConnectionId, octets: &[u8]) {
         assert!(!self.closed.contains(&id), "sent to a closed link");
         self.received.entry(id).or_default().extend_from_slice(octets);
-        match self.stalled.get_mut(&id) {
-            Some(pending) => {
-                *pending += octets.len();
-                self.domain.flushed(id, *pending, self.now);
-            }
-            None => self.domain.flushed(id, 0, self.now),
+        if let Some(pending) = self.stalled.get_mut(&id) {
+            *pending += octets.len();
         }
     }
 

@@ -165,6 +165,11 @@ impl Spool {
         self.settings.life_ms = life_ms;
     }
 
+    /// Other limits from now on; lines that wait keep the life that they were given.
+    pub const fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// When a line taken at `at` is given up, if it has `life_seconds` of its own.
     #[must_use]
     pub fn expiry(&self, at: Timestamp, life_seconds: Option<u64>) -> Timestamp {

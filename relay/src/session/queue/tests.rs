@@ -90,6 +90,31 @@ fn a_reader_that_never_reads_costs_no_more_than_its_outbox() {
 }
 
 #[test]
+fn nothing_overtakes_what_cannot_be_read_now() {
+    let (mut simulation, (alice, at_alice), (bob, at_bob)) = friends(7);
+    let mut talk = Talk::new(&alice, &bob.account);
+    simulation.stall(at_bob, true);
+    let mut lines = Vec::new();
+    for _ in 0..12 {
+        let (line, _) = talk.begin(&mut simulation, Code::MESSAGE);
+        lines.push(line.body(&[1; 40_000]));
+        answer(&mut simulation, at_alice, &lines[lines.len() - 1]);
+    }
+    let mut got = queued(&mut simulation, at_bob);
+    assert!(got.len() < lines.len());
+    simulation.store.set_unreadable(true);
+    simulation.stall(at_bob, false);
+    let (line, _) = talk.message(&mut simulation);
+    assert_eq!(answer(&mut simulation, at_alice, &line), 252);
+    lines.push(line);
+    assert!(queued(&mut simulation, at_bob).is_empty());
+    simulation.store.set_unreadable(false);
+    simulation.advance(std::time::Duration::from_secs(1));
+    got.extend(queued(&mut simulation, at_bob));
+    assert!(got == lines, "{} of {}", got.len(), lines.len());
+}
+
+#[test]
 fn a_client_that_reads_no_answers_is_closed() {
     let (mut simulation, (_, at_alice), _) = friends(4);
     simulation.stall(at_alice, true);
