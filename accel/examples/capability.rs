@@ -1,4 +1,5 @@
-//! Prints what the ciphers of this machine run on: `cargo run -p cipherim-accel --example capability`.
+//! Prints what the ciphers of this machine run on: `cargo run -p cipherim-accel --example
+//! capability`.
 
 #![allow(clippy::print_stdout)]
 

@@ -2,7 +2,8 @@
 //!
 //! Owns the public types only. The invariant: a call never wraps its counter, so one call never
 //! repeats key stream; that two calls do not overlap is the caller's duty. Counter mode does not
-//! authenticate. Ciphers with 64-bit blocks charge every block to the budget of the key. Source: NIST SP 800-38A §6.5
+//! authenticate. Ciphers with 64-bit blocks charge every block to the budget of the key. Source:
+//! NIST SP 800-38A §6.5
 //! with the whole block as a big-endian counter.
 
 use crate::backend::{aes::Aes, blowfish, budget::Budget, des};
@@ -31,7 +32,8 @@ macro_rules! aes_ctr {
             /// Encrypts or decrypts `buffer`, its first octet under counter block `iv`.
             ///
             /// # Errors
-            /// [`Error::CounterExhausted`] if the 128-bit counter would wrap; `buffer` is untouched.
+            /// [`Error::CounterExhausted`] if the 128-bit counter would wrap; `buffer` is
+            /// untouched.
             pub fn apply(&self, iv: &[u8; 16], buffer: &mut [u8]) -> Result<(), Error> {
                 self.apply_at(iv, 0, buffer)
             }
@@ -39,7 +41,8 @@ macro_rules! aes_ctr {
             /// As [`Self::apply`], beginning `first_block` blocks into the stream that `iv` begins.
             ///
             /// # Errors
-            /// [`Error::CounterExhausted`] if the 128-bit counter would wrap; `buffer` is untouched.
+            /// [`Error::CounterExhausted`] if the 128-bit counter would wrap; `buffer` is
+            /// untouched.
             pub fn apply_at(
                 &self,
                 iv: &[u8; 16],

@@ -1,4 +1,5 @@
-//! AES, 3DES and Blowfish as fast as the processor allows, for one message, for bulk and in batches.
+//! AES, 3DES and Blowfish as fast as the processor allows, for one message, for bulk and in
+//! batches.
 //!
 //! Three doors:
 //!

@@ -2,8 +2,10 @@
 //!
 //! `cargo run --release -p cipherim-benches --example durable -- FOLDER [SECONDS]`
 //!
-//! Four loads: `fjall` writes 1 KiB rows to the bare database, in batches of the number outstanding,
-//! as the floor; `line` writes 1 KiB per commit; `message` does what a routed message does (requires
+//! Four loads: `fjall` writes 1 KiB rows to the bare database, in batches of the number
+//! outstanding,
+//! as the floor; `line` writes 1 KiB per commit; `message` does what a routed message does
+//! (requires
 //! that it was not seen, writes the line and the note that it was seen); `mixed` also reads back
 //! and frees, so that the store stays small. The folder must be on the device to be measured.
 

@@ -161,8 +161,7 @@ pub fn find_in_file<'a>(path: &Path, needles: &[&'a [u8]]) -> Result<Vec<&'a [u8
         }
         window.extend_from_slice(chunk.get(..count).unwrap_or_default());
         for needle in needles {
-            let occurs = window.windows(needle.len()).any(|part| part == *needle);
-            if occurs && !found.contains(needle) {
+            if !found.contains(needle) && memchr::memmem::find(&window, needle).is_some() {
                 found.push(needle);
             }
         }

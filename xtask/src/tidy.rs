@@ -14,7 +14,7 @@ const COLUMNS_MAX: usize = 100;
 /// Lines of a file; a table or generated kernel is listed in [`LONG_FILES`].
 const LINES_MAX: usize = 700;
 /// Files that may be longer: tables and unrolled kernels.
-const LONG_FILES: &[&str] = &["accel/src/backend/bitslice/circuit.rs"];
+const LONG_FILES: &[&str] = &["accel/src/backend/blowfish/pi.rs"];
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "misc", "manager"];
 /// Words of unfinished work.
@@ -82,7 +82,8 @@ fn file(path: &Path, wrong: &mut Vec<String>) -> Result<()> {
     let is_rule_list = relative == "xtask/src/tidy.rs";
     for (number, line) in text.lines().enumerate() {
         let number = number + 1;
-        if line.chars().count() > COLUMNS_MAX {
+        // A long string literal has no good place to break.
+        if line.chars().count() > COLUMNS_MAX && !line.contains('"') {
             say(number, "is wider than 100 columns");
         }
         if line.trim_end() != line {

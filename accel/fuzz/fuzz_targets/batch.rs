@@ -34,7 +34,8 @@ fuzz_target!(|shape: &[u8]| {
     let keys: Vec<[u8; 32]> = (0..shapes.len())
         .map(|i| core::array::from_fn(|j| (i * 37 + j * 11) as u8))
         .collect();
-    let ivs: Vec<[u8; 16]> = keys.iter().map(|key| core::array::from_fn(|j| key[j] ^ 0x5a)).collect();
+    let iv = |key: &[u8; 32]| core::array::from_fn(|j| key[j] ^ 0x5a);
+    let ivs: Vec<[u8; 16]> = keys.iter().map(iv).collect();
     let mut together: Vec<Vec<u8>> = shapes.iter().map(|(kind, len)| vec![*kind; *len]).collect();
     let mut alone = together.clone();
     let mut jobs: Vec<Job<'_>> = together

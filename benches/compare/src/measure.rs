@@ -1,4 +1,5 @@
-//! The clock of the comparison: rounds over all rivals in turn, medians, so that noise hits all alike.
+//! The clock of the comparison: rounds over all rivals in turn, medians, so that noise hits all
+//! alike.
 //!
 //! Owns the loop. The invariant: every rival of a case is measured in every round, in an order that
 //! rotates, on the same buffer size; the figure is the median over rounds. The clock counts the

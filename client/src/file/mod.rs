@@ -1,4 +1,5 @@
-//! Files: cut, sealed and hashed on their way out; opened, checked and put together on their way in.
+//! Files: cut, sealed and hashed on their way out; opened, checked and put together on their way
+//! in.
 //!
 //! Owns the chunk cipher and both ends on disk. The invariants: a file is read and written chunk
 //! by chunk and never held in memory; a sealed chunk that differs from the leaf it was announced

@@ -1,6 +1,7 @@
 //! Acceptance (701) with keys for the next refresh, and refusal or close (703).
 //!
-//! Owns the rows of [`Space::NextKey`] (the keys this device gave out) and [`Space::PeerKey`] (those
+//! Owns the rows of [`Space::NextKey`] (the keys this device gave out) and [`Space::PeerKey`]
+//! (those
 //! it was given). The invariant: an NK is erased when its 702 has opened, with the next 701 to the
 //! same device, or after a day (SPEC.md §7).
 

@@ -99,11 +99,13 @@ impl Driver {
             entry.blocked = false;
         }
         let paused = entry.paused;
-        let drained = entry.over
-            && !entry.blocked
-            && entry.waiting() <= self.shared.configuration.outbox_bytes_max / 2;
+        let waiting = entry.waiting();
+        let has_room = entry.over && waiting <= self.shared.configuration.outbox_bytes_max / 2;
+        let is_sent = entry.watched && waiting == 0;
+        let drained = !entry.blocked && (has_room || is_sent);
         if drained {
             entry.over = false;
+            entry.watched = false;
         }
         let gathers = !entry.pending.is_empty() || !entry.sealed.is_empty();
         if gathers && !entry.blocked {

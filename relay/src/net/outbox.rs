@@ -91,6 +91,8 @@ pub(super) struct Entry {
     pub(super) blocked: bool,
     /// Over its limit; the owner waits to be told that it is no more.
     pub(super) over: bool,
+    /// The owner waits to be told that everything is sent.
+    pub(super) watched: bool,
     pub(super) paused: bool,
     /// The driver has to end the connection.
     pub(super) end: Option<Reason>,
@@ -114,6 +116,7 @@ impl Entry {
             dirty: false,
             blocked: false,
             over: false,
+            watched: false,
             paused: false,
             end: None,
             driver: None,
@@ -191,6 +194,17 @@ impl Outbox {
     /// Octets waiting for the peer of a connection, in flight or not.
     pub fn pending_bytes(&self, id: ConnectionId) -> usize {
         self.shared.table.borrow().entries.get(id.0).map_or(0, Entry::waiting)
+    }
+
+    /// Has [`super::Service::drained`] called once everything that was pushed is sent, even if
+    /// the outbox was never over its limit.
+    pub fn tell_when_drained(&self, id: ConnectionId) {
+        let mut table = self.shared.table.borrow_mut();
+        if let Some(entry) = table.entries.get_mut(id.0) {
+            entry.watched = true;
+            entry.blocked = true;
+            entry.wake_driver();
+        }
     }
 
     /// Ends a connection after what was pushed has been sent (or its time for that is up). Nothing
@@ -289,7 +303,7 @@ impl Shared {
             entry.end.get_or_insert(Reason::Reset);
             entry.wake_driver();
         }
-        if entry.over {
+        if entry.over || entry.watched {
             entry.blocked = true;
             entry.wake_driver();
         }

@@ -3,7 +3,8 @@
 //! Owns the table `Roster`: a row for each contact, and one for the roster's version. Relations go
 //! one way: that bob approves alice says nothing about alice. Names and notes are a blob sealed for
 //! the owner's devices; the relay stores it and cannot read it. Holds relations in a bounded
-//! memory, without blobs. Invariants: what is remembered is durable, so whoever commits a change calls
+//! memory, without blobs. Invariants: what is remembered is durable, so whoever commits a change
+//! calls
 //! [`Rosters::forget`] when the outcome is known; a version number is given out once. Limits:
 //! [`limits`]. SPEC.md §6, §8.
 

@@ -103,8 +103,10 @@ impl Relay {
             self.touched.dedup();
             let now = self.clock.now();
             for id in std::mem::take(&mut self.touched) {
-                if let Some(link) = self.links.get(&id) {
-                    self.domain.flushed(id, self.outbox.pending_bytes(*link), now);
+                let Some(link) = self.links.get(&id) else { continue };
+                self.domain.flushed(id, self.outbox.pending_bytes(*link), now);
+                if self.domain.awaits_room(id) {
+                    self.outbox.tell_when_drained(*link);
                 }
             }
         }

@@ -2,8 +2,9 @@
 //!
 //! A chunk is passed to a device that is there and has all its lines, one at a time: at most one
 //! is in front of any other line. A few more wait in memory; then the sender is told to wait. For
-//! a device that is away chunks are queued, up to a quota of their own. A chunk that was passed is
-//! not answered, since nothing was promised; 801 asks for what is missing. SPEC.md §9.
+//! a device that is away chunks are queued, up to a quota of their own. For a chunk that was passed
+//! 252 says only that it left the relay, so that the sender keeps its pace; 801 asks for what is
+//! missing. SPEC.md §9.
 
 use protocol::{AddressBuf, Code, Command, Error};
 
@@ -73,6 +74,7 @@ impl Domain {
             let link = self.online.get(&device).and_then(|link| self.connections.get_mut(link));
             let Some(link) = link else { continue };
             let octets = &mut self.post.waiting_octets;
+            // The sender gives the file up, so nobody waits for their answers.
             link.post.chunks.retain(|chunk| {
                 let is_dropped = chunk.from == from && *chunk.file == *file;
                 *octets -= if is_dropped { chunk.line.len() } else { 0 };
@@ -110,11 +112,11 @@ impl Domain {
         if live.iter().any(|device| !self.has_room_for_chunk(device, line.len())) {
             return Err(retry(450, 1, "chunks are still on their way"));
         }
+        // Where some devices are away, the answer is for what is stored for them.
+        let mut asker = Some(caller.clone()).filter(|it| it.hop_id.is_some() && away.is_empty());
         for device in &live {
-            self.pass_chunk(
-                device,
-                Chunk { from: from.clone(), file: file.into(), line: line.clone() },
-            );
+            let (from, line) = (from.clone(), line.clone());
+            self.pass_chunk(device, Chunk { caller: asker.take(), from, file: file.into(), line });
         }
         if away.is_empty() {
             return Ok(Some(Answer::Later));
@@ -194,6 +196,14 @@ impl Domain {
         if let Some(chunk) = connection.post.chunks.pop_front() {
             self.post.waiting_octets -= chunk.line.len();
             self.send_chunk(id, chunk.line);
+            self.reply_for_chunk(chunk.caller.as_ref(), Answer::text(252, "passed on, not kept"));
+        }
+    }
+
+    /// Tells the sender of a chunk what became of it, if the sender asked.
+    pub(super) fn reply_for_chunk(&mut self, caller: Option<&Caller>, answer: Answer) {
+        if let Some(caller) = caller {
+            self.reply(caller, answer);
         }
     }
 
@@ -204,6 +214,11 @@ impl Domain {
             connection.post.chunk_end = connection.post.given_octets;
         }
     }
+}
+
+/// The answer for a chunk whose recipient left before it was passed on.
+pub(super) fn chunk_not_passed() -> Answer {
+    retry(450, 1, "the recipient left")
 }
 
 /// 802 is answered only if the sender asked.

@@ -69,6 +69,7 @@ use crate::roster::Rosters;
 use crate::store::{CommitToken, Cursor, Operation, Outcome, Store};
 use connection::Connection;
 use failure::Handler;
+use file::chunk_not_passed;
 use operator::OperatorReply;
 use post::Post;
 use rate::Rate;
@@ -219,8 +220,10 @@ impl Domain {
     /// The connection is gone.
     pub fn closed(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.remove(&id) else { return };
-        let octets = connection.post.chunks.iter().map(|chunk| chunk.line.len()).sum::<usize>();
-        self.post.waiting_octets -= octets;
+        for chunk in connection.post.chunks {
+            self.post.waiting_octets -= chunk.line.len();
+            self.reply_for_chunk(chunk.caller.as_ref(), chunk_not_passed());
+        }
         if let Some(device) = connection.device {
             self.leave(id, &device, now);
         }
@@ -235,6 +238,16 @@ impl Domain {
                 self.pump(id);
             }
         }
+    }
+
+    /// Whether something waits for room in the outbox of a connection: the outside then calls
+    /// [`Domain::flushed`] as soon as there is some.
+    #[must_use]
+    pub fn awaits_room(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|connection| {
+            let is_behind = connection.post.feed.as_ref().is_some_and(|feed| feed.is_behind);
+            is_behind || connection.has_chunk_pending() || !connection.post.chunks.is_empty()
+        })
     }
 
     /// Takes the outcomes that the store has ready and does what waited for them.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use protocol::AddressBuf;
 
 use super::connection::ConnectionId;
+use super::failure::Caller;
 use super::limits;
 use super::rate::Rate;
 use super::sweep::Sweep;
@@ -145,6 +146,8 @@ pub(super) struct Choice {
 
 /// A chunk on its way past the store.
 pub(super) struct Chunk {
+    /// Who is told when it is passed on, if they asked.
+    pub(super) caller: Option<Caller>,
     pub(super) from: AddressBuf,
     pub(super) file: Box<str>,
     pub(super) line: Vec<u8>,

@@ -1,6 +1,7 @@
 //! 3DES one block at a time with tables: for single streams, which can not be bitsliced.
 //!
-//! Owns [`Schedule`], the round keys of three keys. **Not constant time**: eight tables of 2 KiB are
+//! Owns [`Schedule`], the round keys of three keys. **Not constant time**: eight tables of 2 KiB
+//! are
 //! read at addresses that depend on key and text. Halves are kept rotated right by one, so that
 //! each S-box input is the upper six bits of an octet of the half, or of the half rotated by four;
 //! the tables have 256 entries, so that no masking is needed. Source: FIPS 46-3.
