@@ -4,9 +4,9 @@
 //! `cargo bench -p cipherim-hsm` makes a throw-away SoftHSM2 token, measures, and prints one line
 //! per case: the raw loop, the pool without a socket, and a client over the socket, each with and
 //! without the check of the token's answers. Beside the rate stands the processor time per job of
-//! the whole process (client included), which tells more on a machine shared with others. Beside the rate stands the processor time per job of
-//! the whole process (client included), which tells more on a machine shared with others. `HSM_BENCH_DELAY_US=5000` puts a token of that latency
-//! in its place (the proxy module of the tests), to see that sessions overlap.
+//! the whole process (client included), which tells more on a machine shared with others.
+//! `HSM_BENCH_DELAY_US=5000` puts a token of that latency in its place (the proxy module of the
+//! tests), to see that sessions overlap.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
