@@ -141,6 +141,9 @@ pub const FILE_GAP_PAUSE_MS: u64 = 1_000;
 /// Silence after which a receiver asks again for what is missing, in milliseconds.
 pub const FILE_STALL_MS: u64 = 20_000;
 
+/// Numbers of the relay's queue that were passed over and are still taken when they come late.
+pub const QUEUE_GAPS_MAX: u64 = 1_024;
+
 /// One minute in milliseconds.
 pub const MINUTE_MS: u64 = 60 * 1_000;
 /// One hour in milliseconds.

@@ -2,8 +2,8 @@
 //!
 //! Owns the rows of [`Space::Outbox`] and what the relay's answers do to them. The invariants: a
 //! line is written down before it is sent; a retry is the stored line, only its H-ID differs;
-//! lines to one account leave in the order in which they were made. Limit:
-//! [`limits::OUTBOX_LINES_MAX`].
+//! lines to one account arrive at the relay in the order in which they were made, each only once
+//! the one before is answered for. Limit: [`limits::OUTBOX_LINES_MAX`].
 
 use std::collections::BTreeMap;
 
@@ -192,14 +192,20 @@ impl Outbox {
             if self.in_flight.len() + due.len() >= limits::LINES_IN_FLIGHT_MAX {
                 break;
             }
-            if self.in_flight.contains_key(number) || item.is_asked {
+            if item.is_asked {
                 continue;
             }
-            if item.retry_at > now.0 || waiting.contains(&item.account.as_str()) {
-                waiting.push(&item.account);
+            let account = item.account.as_str();
+            let is_under_way = self.in_flight.contains_key(number);
+            if waiting.contains(&account) {
                 continue;
             }
-            due.push(*number);
+            // One line at a time to an account: were the relay to put it off, none behind it
+            // would be there before it.
+            waiting.push(account);
+            if !is_under_way && item.retry_at <= now.0 {
+                due.push(*number);
+            }
         }
         self.in_flight.extend(due.iter().map(|number| (*number, ())));
         due
@@ -263,13 +269,15 @@ mod tests {
         let first = push(&mut outbox, &mut state, "b@x", "1");
         let second = push(&mut outbox, &mut state, "b@x", "2");
         let other = push(&mut outbox, &mut state, "c@x", "3");
-        assert_eq!(outbox.take_due(NOW), [first, second, other]);
-        assert!(outbox.take_due(NOW).is_empty(), "all are under way");
+        assert_eq!(outbox.take_due(NOW), [first, other]);
+        assert!(outbox.take_due(NOW).is_empty(), "each account has one under way");
         outbox.put_off(&mut state, first, None, NOW).unwrap();
         outbox.disconnected();
         assert_eq!(outbox.take_due(NOW), [other], "the second waits behind the first");
         let retry = NOW.plus_ms(limits::RETRY_MS_MIN);
-        assert_eq!(outbox.take_due(retry), [first, second]);
+        assert_eq!(outbox.take_due(retry), [first]);
+        outbox.remove(&mut state, first).unwrap();
+        assert_eq!(outbox.take_due(retry), [second]);
     }
 
     #[test]
@@ -297,7 +305,7 @@ mod tests {
     fn in_flight_at_n_and_one_more() {
         let (mut state, mut outbox) = (state(), Outbox::default());
         for mid in 0..=limits::LINES_IN_FLIGHT_MAX {
-            push(&mut outbox, &mut state, "b@x", &mid.to_string());
+            push(&mut outbox, &mut state, &format!("b{mid}@x"), "1");
         }
         assert_eq!(outbox.take_due(NOW).len(), limits::LINES_IN_FLIGHT_MAX);
         outbox.remove(&mut state, 1).unwrap();

@@ -21,6 +21,10 @@ const NAME: &str = "queue";
 pub(crate) struct Queue {
     /// The highest number that arrived.
     received: u64,
+    /// Numbers below it that never arrived: lines that expired, or that a relay sends late. The
+    /// newest [`limits::QUEUE_GAPS_MAX`] of them.
+    #[serde(default)]
+    missing: BTreeSet<u64>,
     /// Numbers that arrived and are not finished: messages not yet shown.
     open: BTreeSet<u64>,
     /// Numbers kept at the relay, with the time until when.
@@ -64,7 +68,14 @@ impl Queue {
     /// Takes a line's number; `false` if it arrived before.
     pub(crate) fn arrive(&mut self, number: u64) -> bool {
         if number <= self.received {
-            return false;
+            let is_late = self.missing.remove(&number);
+            self.is_changed |= is_late;
+            return is_late;
+        }
+        let oldest = number.saturating_sub(limits::QUEUE_GAPS_MAX);
+        self.missing.extend(oldest.max(self.received + 1)..number);
+        while self.missing.len() as u64 > limits::QUEUE_GAPS_MAX {
+            self.missing.pop_first();
         }
         self.received = number;
         self.is_changed = true;
@@ -147,6 +158,30 @@ mod tests {
         assert_eq!(queue.acknowledgement().as_deref(), Some("014 H-Q=7"));
         assert!(queue.is_drained(7) && !queue.is_drained(8));
         assert!(!queue.arrive(6), "replayed");
+    }
+
+    #[test]
+    fn late_numbers_are_taken_once() {
+        let mut queue = Queue::default();
+        for number in [2, 5] {
+            assert!(queue.arrive(number));
+        }
+        for number in [4, 1, 3] {
+            assert!(queue.arrive(number), "{number} comes late");
+            assert!(!queue.arrive(number), "{number} comes twice");
+        }
+        assert_eq!(queue.acknowledgement().as_deref(), Some("014 H-Q=5"));
+    }
+
+    #[test]
+    fn gaps_at_n_and_one_more() {
+        let mut queue = Queue::default();
+        let far = limits::QUEUE_GAPS_MAX + 2;
+        assert!(queue.arrive(far));
+        assert!(!queue.arrive(1), "one more than is remembered");
+        assert!(queue.arrive(2) && queue.arrive(far - 1));
+        assert!(queue.arrive(far + 3));
+        assert_eq!(queue.missing.len() as u64, limits::QUEUE_GAPS_MAX);
     }
 
     #[test]

@@ -212,16 +212,12 @@ impl Engine {
         self.keep_account(&account)
     }
 
-    /// Fetches the own record and the domain's policy, and repeats a record under way.
-    pub(super) fn fetch_own(&mut self, now: Timestamp) -> Result<(), EngineError> {
+    /// Fetches the own record and the domain's policy.
+    pub(super) fn fetch_own(&mut self, now: Timestamp) {
         let own = self.own_account();
         self.fetch_record(own.as_address(), now);
         let policy = Command::builder(Code::POLICY).from(self.identity.device());
         self.request(Request::Policy, policy, now);
-        if let Some(line) = self.account()?.pending_record {
-            self.request_line(Request::Record, &line, now)?;
-        }
-        Ok(())
     }
 
     pub(super) fn policy_fetched(
@@ -251,18 +247,26 @@ impl Engine {
         self.pump_all(now)
     }
 
-    /// The own record was fetched: renews it in time, or if the wishes for it changed.
+    /// The own record was fetched: settles a change whose answer was lost, sends it again if the
+    /// relay never had it, and renews the record in time or if the wishes for it changed.
     pub(super) fn own_record_fetched(&mut self, now: Timestamp) -> Result<(), EngineError> {
         let Some(record) = self.own_record()? else { return Ok(()) };
-        if self.identity.owner().is_none() || self.account()?.pending_record.is_some() {
+        if let Some(line) = self.account()?.pending_record {
+            let pending = Record::parse(&Command::parse(line.as_bytes())?)?;
+            if pending.name() == record.name() {
+                let what = self.settle_record(true)?;
+                self.tell(Event::Done { what, contact: None });
+            } else if !self.is_asked(|asked| matches!(asked, Request::Record)) {
+                self.request_line(Request::Record, &line, now)?;
+            }
             return Ok(());
         }
+        let Some(owner) = self.identity.owner() else { return Ok(()) };
         let left = record.not_after().ms_since(now);
         let is_current = record.suites().as_slice() == self.config.suites.as_slice();
         if is_current && left > self.config.record_life_ms / 4 {
             return Ok(());
         }
-        let owner = self.identity.owner().ok_or(NO_IDENTITY)?;
         let line = self.renewed(&record, now).sign(owner)?;
         self.publish_record(line, now)
     }
@@ -272,32 +276,37 @@ impl Engine {
         answer: &Answer,
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        let mut account = self.account()?;
         let code = answer.code.number();
         if matches!(code, 421 | 450..=453) {
             // It stands in the state and goes out again at the next login.
             return Ok(());
         }
-        let Some(line) = account.pending_record.take() else { return Ok(()) };
-        self.keep_account(&account)?;
-        let own = self.own_account();
-        let next: Option<SigningSecret> = self.state.get(Space::Identity, NEXT_IDENTITY)?;
-        if next.is_some() {
-            self.state.remove(Space::Identity, NEXT_IDENTITY)?;
-        }
+        let Some(line) = self.account()?.pending_record else { return Ok(()) };
         if code < 400 {
+            let own = self.own_account();
             directory::learn(&mut self.state, own.as_address(), &[line], None, now)?;
             directory::shown(&mut self.state, own.as_address())?;
-            if let Some(next) = &next {
-                self.state.put(Space::Identity, CURRENT_IDENTITY, next)?;
-                let signer = next.to_signer().map_err(protocol::Error::from)?;
-                self.identity.set_owner(Box::new(signer));
-            }
-        } else {
-            self.fetch_record(own.as_address(), now);
         }
-        self.told(if next.is_some() { "rotate" } else { "record" }, None, answer);
+        let what = self.settle_record(code < 400)?;
+        self.told(what, None, answer);
         Ok(())
+    }
+
+    /// A change of the record has come to its end: an identity key that waited for it takes its
+    /// place, or is erased.
+    fn settle_record(&mut self, is_published: bool) -> Result<&'static str, EngineError> {
+        let mut account = self.account()?;
+        account.pending_record = None;
+        self.keep_account(&account)?;
+        let next: Option<SigningSecret> = self.state.get(Space::Identity, NEXT_IDENTITY)?;
+        let Some(next) = next else { return Ok("record") };
+        self.state.remove(Space::Identity, NEXT_IDENTITY)?;
+        if is_published {
+            self.state.put(Space::Identity, CURRENT_IDENTITY, &next)?;
+            let signer = next.to_signer().map_err(protocol::Error::from)?;
+            self.identity.set_owner(Box::new(signer));
+        }
+        Ok("rotate")
     }
 
     /// Puts a rotated identity key in its place after a restart.

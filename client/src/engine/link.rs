@@ -146,9 +146,11 @@ impl Engine {
         Ok(())
     }
 
-    /// The connection is gone; everything unanswered is sent again on the next.
+    /// The connection is gone; everything unanswered is sent again on the next. Lines that were
+    /// not taken yet by [`Self::take_output`] were for this connection and are dropped.
     pub fn disconnected(&mut self) {
         self.link = None;
+        self.output.retain(|output| matches!(output, Output::Event(_)));
         self.outbox.disconnected();
         self.fetches.disconnected();
         self.chunks.disconnected();
@@ -311,7 +313,7 @@ impl Engine {
         let from = self.queue.connect(top);
         let resume = Command::builder(Code::RESUME).parameter("H-Q", from);
         self.request(Request::Resume, resume, now);
-        self.fetch_own(now)?;
+        self.fetch_own(now);
         self.keep_prekeys(now)?;
         self.publish_prekeys(now)?;
         self.fetch_roster(now)?;

@@ -154,6 +154,9 @@ pub struct Engine {
     last_notice: u64,
     last_expiry: u64,
     last_forgetting: u64,
+    /// Offers that a test lets this engine refuse.
+    #[cfg(test)]
+    refuses_offers: u32,
 }
 
 /// A notice that was not confirmed yet.
@@ -199,6 +202,8 @@ impl Engine {
             last_notice: 0,
             last_expiry: 0,
             last_forgetting: 0,
+            #[cfg(test)]
+            refuses_offers: 0,
         };
         engine.restore()?;
         Ok(engine)

@@ -144,6 +144,11 @@ impl Engine {
         (sender, own, others): (&Record, &Record, &[Record]),
         now: Timestamp,
     ) -> Result<(), Refusal> {
+        #[cfg(test)]
+        if self.refuses_offers > 0 {
+            self.refuses_offers -= 1;
+            return Err(Refusal::Mismatch);
+        }
         let fail = |error: EngineError| match error {
             EngineError::State(error) => Refusal::from(error),
             EngineError::Session(error) => Refusal::from(error),

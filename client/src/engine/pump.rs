@@ -187,7 +187,13 @@ impl Engine {
         let name = draft_name(number);
         let draft: Option<Draft> = self.state.get(Space::Draft, &name)?;
         let Some(draft) = draft else { return Err(SessionError::Gone.into()) };
+        let is_legacy = session.suite()?.is_legacy();
         let contact = AddressBuf::parse(&draft.contact)?;
+        if let Some(fid) = draft.fid.as_deref().filter(|_| is_legacy) {
+            self.state.remove(Space::Draft, &name)?;
+            self.drafts.remove(&draft.contact, number);
+            return self.file_refused(fid, 504, "legacy sessions carry no files");
+        }
         let (entity, extra) = match &draft.fid {
             Some(fid) => self.manifest(fid)?,
             None => (Entity::text(&draft.text), Vec::new()),

@@ -2,9 +2,8 @@
 
 use protocol::message::Via;
 
-use super::relay::Refusal;
 use super::world::{World, address};
-use crate::engine::{Config, Event, Notice, Status};
+use crate::engine::{Event, Notice, Status};
 use crate::limits;
 
 const ALICE: usize = 0;
@@ -143,8 +142,8 @@ fn the_key_is_refreshed_by_count_and_by_time() {
 fn a_policy_may_ask_for_more_refreshes() {
     let mut world = World::new();
     world.relay.policy.refresh_messages = 4;
-    world.enrol("alice", Config::default());
-    world.enrol("bob", Config::default());
+    world.enrol("alice", World::quick());
+    world.enrol("bob", World::quick());
     for number in 0..20 {
         world.say(ALICE, BOB, &number.to_string());
         world.settle();
@@ -267,7 +266,7 @@ fn lines_put_off_are_sent_again_octet_for_octet() {
     world.settle();
     for (reply, is_taken) in [(450, false), (452, false), (451, false), (0, true)] {
         let before = world.relay.wire.len();
-        world.relay.refusals.push(Refusal { command: 100, reply, times: 1, is_taken });
+        world.refuse(100, reply, 1, is_taken);
         let text = format!("again after {reply}");
         world.say(ALICE, BOB, &text);
         world.settle();
@@ -296,7 +295,7 @@ fn refusals_are_told_and_nothing_else_is_tried() {
         let mut world = World::pair();
         world.say(ALICE, BOB, "first");
         world.settle();
-        world.relay.refusals.push(Refusal { command: 100, reply: code, times: 9, is_taken: false });
+        world.refuse(100, code, 9, false);
         let before = world.relay.wire.len();
         let mid = world.say(ALICE, BOB, "second");
         world.settle();
@@ -314,7 +313,7 @@ fn refusals_are_told_and_nothing_else_is_tried() {
 #[test]
 fn an_unknown_recipient_is_told_at_once() {
     let mut world = World::new();
-    world.enrol("alice", Config::default());
+    world.enrol("alice", World::quick());
     let now = world.now;
     let nobody = address("nobody@a.example");
     let mid = world.engine(ALICE).send_text(nobody, "hello?", None, now).unwrap();

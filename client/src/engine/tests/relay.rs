@@ -56,6 +56,13 @@ pub(super) struct Relay {
     asked: HashMap<String, Vec<u8>>,
     held: Vec<(String, Vec<u8>)>,
     pub(super) refusals: Vec<Refusal>,
+    /// Whether sealed lines are queued in disorder.
+    pub(super) reorders: bool,
+    late: Vec<(String, String)>,
+    /// The number of a chunk that is damaged on its way.
+    pub(super) damages_chunk: Option<u64>,
+    /// Whether the next 804 is damaged on its way.
+    pub(super) damages_finish: bool,
     /// Every line that clients sent.
     pub(super) wire: Vec<String>,
     /// Lines to clients, in order.
@@ -89,6 +96,10 @@ impl Relay {
             asked: HashMap::new(),
             held: Vec::new(),
             refusals: Vec::new(),
+            reorders: false,
+            late: Vec::new(),
+            damages_chunk: None,
+            damages_finish: false,
             wire: Vec::new(),
             outgoing: Vec::new(),
             nonce: 0,
@@ -383,6 +394,43 @@ impl Relay {
     }
 
     fn enqueue(&mut self, device: &str, command: &Command<'_>) -> bool {
+        let is_sealed = matches!(command.code().number(), 100..=105);
+        let line = command.as_str().to_owned();
+        if self.reorders && is_sealed && self.late.len() < 5 {
+            self.late.push((device.into(), line));
+            return false;
+        }
+        let is_live = self.enqueue_now(device, command);
+        if is_sealed {
+            self.release();
+        }
+        is_live
+    }
+
+    /// Queues what was held back, the newest first.
+    pub(super) fn release(&mut self) {
+        for (device, line) in std::mem::take(&mut self.late).into_iter().rev() {
+            self.enqueue_now(&device, &Command::parse(line.as_bytes()).unwrap());
+        }
+    }
+
+    /// Queues the newest line for a device once more.
+    pub(super) fn repeat(&mut self, device: &str) {
+        let newest = self.queues.get(device).and_then(|queue| queue.rows.last_key_value());
+        if let Some(line) = newest.map(|(_, line)| line.clone()) {
+            let command = Command::parse(&line[..line.len() - 2]).unwrap();
+            self.enqueue_now(device, &command);
+        }
+    }
+
+    fn enqueue_now(&mut self, device: &str, command: &Command<'_>) -> bool {
+        let damaged;
+        let mut command = *command;
+        if command.code() == Code::FILE_FINISH && std::mem::take(&mut self.damages_finish) {
+            damaged = command.as_str().replacen(" TS=1", " TS=2", 1);
+            command = Command::parse(damaged.as_bytes()).unwrap();
+        }
+        let command = &command;
         let queue = self.queues.entry(device.into()).or_default();
         queue.last += 1;
         let number = queue.last.to_string();
@@ -478,6 +526,10 @@ impl Relay {
         if self.links.get(&to).is_some_and(|link| link.is_proven) {
             let mut line = Vec::new();
             command.forward(&[], &mut line);
+            if command.read::<u64>("N").unwrap() == self.damages_chunk {
+                let at = line.len() - 30;
+                line[at] = if line[at] == b'A' { b'B' } else { b'A' };
+            }
             self.send(&to, line);
             self.reply(device, 250, command);
         } else {
@@ -502,6 +554,22 @@ impl Relay {
             .sign(&[], |tbs| signer.sign(tbs).map_err(protocol::Error::from))
             .unwrap();
         self.enqueue(device, &Command::parse(line.as_bytes()).unwrap());
+    }
+
+    /// Says something to a device that is not queued.
+    pub(super) fn tell(&mut self, device: &str, line: &str) {
+        self.send(device, format!("{line}\r\n"));
+    }
+
+    /// Forgets what waits for a device.
+    pub(super) fn clear(&mut self, device: &str) {
+        self.queues.get_mut(device).unwrap().rows.clear();
+    }
+
+    /// The signed prekey of a device, and one of its one-time keys.
+    pub(super) fn prekeys(&self, device: &str) -> (String, Option<String>) {
+        let one = self.one_time_prekeys.get(device).and_then(|stock| stock.front().cloned());
+        (self.signed_prekeys[device].clone(), one)
     }
 
     /// Puts a line into a device's queue as it is.

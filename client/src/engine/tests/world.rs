@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use protocol::signature::SoftwareSigner;
 use protocol::{Address, AddressBuf, Timestamp};
 
-use super::relay::Relay;
+use super::relay::{Refusal, Relay};
 use crate::engine::{Config, Engine, Event, Notice, NoticeId, Output};
 use crate::identity::Identity;
 use crate::random::Seeded;
 use crate::secret::Secret32;
-use crate::state::{Crash, State};
+use crate::state::{Crash, Space, State};
 use crate::suite::SoftwareHolder;
 
 pub(super) const START: Timestamp = Timestamp(1_795_469_246_123);
@@ -26,6 +26,8 @@ pub(super) struct Station {
     /// What the user has seen, by the name of the notice: a screen that remembers.
     pub(super) screen: BTreeMap<NoticeId, Notice>,
     pub(super) events: Vec<Event>,
+    /// The texts its user typed, in order.
+    said: Vec<String>,
     /// Whether the driver confirms what it shows.
     pub(super) confirms: bool,
     is_linked: bool,
@@ -36,6 +38,10 @@ pub(super) struct Station {
 impl Station {
     pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("state")
+    }
+
+    pub(super) const fn seed(&self) -> u8 {
+        self.seed
     }
 
     pub(super) fn folder(&self) -> &std::path::Path {
@@ -65,6 +71,7 @@ impl Station {
 }
 
 pub(super) struct World {
+    pub(super) pin: Option<[u8; 32]>,
     pub(super) relay: Relay,
     pub(super) stations: Vec<Station>,
     pub(super) now: Timestamp,
@@ -74,6 +81,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         Self {
+            pin: None,
             relay: Relay::new("a.example", START),
             stations: Vec::new(),
             now: START,
@@ -81,13 +89,33 @@ impl World {
         }
     }
 
+    /// Settings with few prekeys: making and publishing them takes most of a test's time.
+    pub(super) fn quick() -> Config {
+        Config { one_time_stock: 4, ..Config::default() }
+    }
+
     /// A world with alice and bob, registered and online.
     pub(super) fn pair() -> Self {
+        Self::pair_with(Self::quick())
+    }
+
+    pub(super) fn pair_with(config: Config) -> Self {
         let mut world = Self::new();
-        world.enrol("alice", Config::default());
-        world.enrol("bob", Config::default());
+        world.enrol("alice", config.clone());
+        world.enrol("bob", config);
         world.settle();
         world
+    }
+
+    /// Lets the relay answer the next `times` commands of this number with `reply`, or with
+    /// nothing if that is 0.
+    pub(super) fn refuse(&mut self, command: u16, reply: u16, times: u32, is_taken: bool) {
+        self.relay.refusals.push(Refusal { command, reply, times, is_taken });
+    }
+
+    /// Lets a station refuse the next offers, as if their members did not hold.
+    pub(super) fn refuse_offers(&mut self, index: usize, count: u32) {
+        self.engine(index).refuses_offers = count;
     }
 
     pub(super) fn enrol(&mut self, local: &str, config: Config) -> usize {
@@ -110,6 +138,7 @@ impl World {
             config,
             screen: BTreeMap::new(),
             events: Vec::new(),
+            said: Vec::new(),
             confirms: true,
             is_linked: false,
             to_relay: VecDeque::new(),
@@ -121,7 +150,7 @@ impl World {
 
     /// Opens a station's engine over its disk.
     pub(super) fn open(&mut self, index: usize) {
-        let pin = self.relay.pin();
+        let pin = self.pin.unwrap_or_else(|| self.relay.pin());
         let station = &mut self.stations[index];
         station.opened += 1;
         let random = Seeded::new(u64::from(station.seed) * 1_000_000 + station.opened);
@@ -175,6 +204,21 @@ impl World {
         self.relay.connect(&name, exporter);
     }
 
+    pub(super) fn is_dead(&self, index: usize) -> bool {
+        self.stations[index].engine.is_none()
+    }
+
+    /// Whether a text of a station was written down: it waits, or it went out.
+    pub(super) fn has_said(&mut self, index: usize, text: &str) -> bool {
+        let drafts = self.engine(index).state.list::<serde_json::Value>(Space::Draft).unwrap();
+        let waits = drafts.iter().any(|(_, draft)| draft["text"] == text);
+        let sent = self.engine(index).state.list::<serde_json::Value>(Space::Sent).unwrap();
+        let own = self.stations[index].account();
+        let count = sent.iter().filter(|(_, row)| row["author"] == own.as_str()).count();
+        let before = self.stations[index].said.iter().position(|said| said == text);
+        waits || before.is_some_and(|before| count > before)
+    }
+
     pub(super) fn is_linked(&self, index: usize) -> bool {
         self.stations[index].is_linked
     }
@@ -186,6 +230,10 @@ impl World {
     pub(super) fn say(&mut self, from: usize, to: usize, text: &str) -> String {
         let contact = self.stations[to].account();
         let now = self.now;
+        let said = &mut self.stations[from].said;
+        if !said.iter().any(|said| said == text) {
+            said.push(text.into());
+        }
         self.engine(from).send_text(contact.as_address(), text, None, now).unwrap()
     }
 
