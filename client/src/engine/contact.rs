@@ -29,8 +29,8 @@ use crate::state::Space;
 pub(super) struct Fetches {
     /// Record lines fetched so far, newest first, by account.
     chains: BTreeMap<String, Vec<String>>,
-    /// When the relay last refused a record.
-    records_failed: BTreeMap<String, u64>,
+    /// When the relay last gave no record, and whether it said that there is none.
+    records_failed: BTreeMap<String, (u64, bool)>,
     /// Prekeys by account, with the time of the fetch.
     prekeys: BTreeMap<String, (u64, Vec<Fetched>)>,
     /// When the relay last refused prekeys.
@@ -56,7 +56,12 @@ impl Fetches {
 
     /// Whether the relay refused this record a moment ago.
     pub(super) fn has_record_failed(&self, account: &str, now: Timestamp) -> bool {
-        is_recent(self.records_failed.get(account), now)
+        is_recent(self.records_failed.get(account).map(|(at, _)| at), now)
+    }
+
+    /// Whether the relay put this record off: it may give it later.
+    pub(super) fn is_record_late(&self, account: &str) -> bool {
+        self.records_failed.get(account).is_some_and(|(_, is_final)| !is_final)
     }
 
     /// Whether the relay refused these prekeys a moment ago.
@@ -152,7 +157,7 @@ impl Engine {
             }
             Err(DirectoryError::State(error)) => return Err(error.into()),
             Err(error) => {
-                self.fetches.records_failed.insert(account.into(), now.0);
+                self.fetches.records_failed.insert(account.into(), (now.0, true));
                 self.tell(Event::Tampering { from: account.into(), what: BAD_RECORD });
                 self.tell(Event::Strange { what: error.to_string() });
             }
@@ -172,11 +177,12 @@ impl Engine {
         text: &str,
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        self.fetches.records_failed.insert(address.as_str().into(), now.0);
-        if code >= 500 {
+        let is_final = code >= 500;
+        self.fetches.records_failed.insert(address.as_str().into(), (now.0, is_final));
+        if is_final {
             self.fail_drafts(address.as_str(), code, text)?;
+            self.retry_parked(address.as_str(), now)?;
         }
-        self.retry_parked(address.as_str(), now)?;
         self.pump_all(now)
     }
 

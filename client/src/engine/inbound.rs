@@ -164,7 +164,7 @@ impl Engine {
         if is_fresh || arrival.attempts >= ATTEMPTS_MAX || arrival.queue.is_none() {
             return Ok(false);
         }
-        Ok(self.fetch_record(account, now))
+        Ok(self.fetch_record(account, now) || self.fetches.is_record_late(account.as_str()))
     }
 
     /// The record of `account` was fetched, or refused: tries the lines that wait for it.
@@ -214,7 +214,7 @@ impl Engine {
         Ok(number)
     }
 
-    /// A link is up: asks again for the records that parked lines wait for.
+    /// A link is up, or time has passed: asks again for the records that parked lines wait for.
     pub(super) fn retry_all_parked(&mut self, now: Timestamp) -> Result<(), EngineError> {
         for (_, parked) in self.state.list::<Parked>(Space::Parked)? {
             if let Wait::Record(account) = parked.wait {

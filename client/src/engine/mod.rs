@@ -301,6 +301,7 @@ impl Engine {
             self.keep_prekeys(now)?;
             self.check_caught_up(now)?;
             self.ask_missing_chunks(false, now)?;
+            self.retry_all_parked(now)?;
             self.pump_drafts();
             self.pump_all(now)?;
         }

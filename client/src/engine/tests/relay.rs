@@ -27,6 +27,8 @@ struct Link {
     nonce: Option<String>,
     key: Option<PublicKey>,
     is_proven: bool,
+    /// Whether 013 has come; lines of the queue are pushed from then on.
+    has_resumed: bool,
     exporter: [u8; 32],
 }
 
@@ -441,7 +443,7 @@ impl Relay {
         let mut line = Vec::new();
         command.forward(&hops, &mut line);
         queue.rows.insert(queue.last, line.clone());
-        let is_live = self.links.get(device).is_some_and(|link| link.is_proven);
+        let is_live = self.links.get(device).is_some_and(|link| link.has_resumed);
         if is_live {
             self.send(device, line);
         }
@@ -485,6 +487,7 @@ impl Relay {
     fn resume(&mut self, device: &str, command: &Command<'_>) {
         let from = command.parameters().required_number("H-Q").unwrap();
         self.reply(device, 250, command);
+        self.links.get_mut(device).unwrap().has_resumed = true;
         let queue = &self.queues[device];
         let due: Vec<Vec<u8>> = queue
             .rows
