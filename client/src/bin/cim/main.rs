@@ -1,5 +1,7 @@
 //! The program `cim`: people talk with it, and programs by its pipe.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what is not in it")]
+
 mod arguments;
 mod chat;
 mod contact;
