@@ -264,8 +264,6 @@ impl Client {
         done: impl FnOnce(Result<Response, Error>) + Send + 'static,
     ) -> Result<(), Error> {
         self.enqueue(request, deadline, Completion::Callback(Box::new(done)))?;
-        // The link thread may be asleep without this deadline.
-        self.shared().wake();
         Ok(())
     }
 
@@ -289,6 +287,7 @@ impl Client {
             field.copy_from_slice(&id.to_be_bytes());
         }
         let until = now + patience;
+        let is_callback = matches!(done, Completion::Callback(_));
         let mut pending = Pending { frame, deadline: until, patience, sent: 0, done };
         let is_whole = if table.stream.is_some() {
             pending.sent = 1;
@@ -299,8 +298,10 @@ impl Client {
         };
         table.pending.insert(id, pending);
         table.deadlines.insert((until, id));
+        // The link thread sleeps until the first deadline it knew; waiting callers have their own.
+        let is_first = is_callback && table.deadlines.first() == Some(&(until, id));
         drop(table);
-        if !is_whole {
+        if !is_whole || is_first {
             shared.wake();
         }
         Ok((id, until))

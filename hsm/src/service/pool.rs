@@ -8,7 +8,8 @@
 //! generation. If the token is away, the queue is answered at once and the keeper looks for it with
 //! a bounded back-off. Every job gets exactly one answer, at its deadline at the latest.
 //!
-//! Locks: `core` is never held while calling the module, a session, or a sink.
+//! Locks: `core` is never held while calling the module, a session, or a sink; `observers` is held
+//! while notices go out, and `core` may be taken under it, never the other way round.
 
 mod keeper;
 mod watchdog;
@@ -177,7 +178,6 @@ impl Pool {
         let mut observers = locked(&self.shared.observers);
         observers.retain(|observer| observer.strong_count() > 0);
         observers.push(Arc::downgrade(sink));
-        drop(observers);
         sink.answer(0, Ok(Response::State(self.state())));
     }
 
@@ -187,9 +187,9 @@ impl Pool {
         let generation = core.generation;
         let retry_after = self.shared.settings.poll_min;
         let error = Error::Away { reason: "asked to look again".into(), retry_after };
-        let state = core.mark(generation, error);
+        let is_marked = core.mark(generation, error);
         drop(core);
-        self.shared.marked(state);
+        self.shared.marked(is_marked);
     }
 
     /// Everything worth knowing.
@@ -251,14 +251,14 @@ impl Core {
     }
 
     /// Enters [`Phase::Recovering`] if `generation` is the present one and seemed well.
-    fn mark(&mut self, generation: u64, error: Error) -> Option<State> {
+    fn mark(&mut self, generation: u64, error: Error) -> bool {
         if self.generation != generation || self.phase != Phase::Ready {
-            return None;
+            return false;
         }
         self.phase = Phase::Recovering;
         self.why = Some(error.clone());
         self.trouble = Some(error);
-        Some(self.state())
+        true
     }
 
     fn is_any_attached(&self) -> bool {
@@ -369,17 +369,20 @@ impl Shared {
         let is_news = core.phase != phase || core.why != why;
         core.phase = phase;
         core.why = why;
-        let state = core.state();
         drop(core);
         self.work.notify_all();
         self.keeper.notify_all();
         self.watchdog.notify_all();
         if is_news {
-            self.announce(&state);
+            self.announce();
         }
     }
 
-    fn announce(&self, state: &State) {
+    /// Tells the observers the state as it is now. Whoever changed it last also reads it last, so
+    /// the last notice is true, whatever thread was held up in between.
+    fn announce(&self) {
+        let observers = locked(&self.observers);
+        let state = self.lock().state();
         let (phase, generation) = (state.phase.name(), state.generation);
         match state.phase {
             Phase::Ready => tracing::info!(phase, generation, "state"),
@@ -389,23 +392,22 @@ impl Shared {
             Phase::Away => tracing::warn!(phase, generation, reason = state.reason, "state"),
             Phase::PinRefused => tracing::error!(phase, generation, reason = state.reason, "state"),
         }
-        let observers: Vec<_> = locked(&self.observers).iter().filter_map(Weak::upgrade).collect();
-        for observer in observers {
+        for observer in observers.iter().filter_map(Weak::upgrade) {
             observer.answer(0, Ok(Response::State(state.clone())));
         }
     }
 
     /// Marks `generation` as broken, unless a newer one is in use.
     fn trouble(&self, generation: u64, error: Error) {
-        let state = self.lock().mark(generation, error);
-        self.marked(state);
+        let is_marked = self.lock().mark(generation, error);
+        self.marked(is_marked);
     }
 
-    fn marked(&self, state: Option<State>) {
-        if let Some(state) = state {
+    fn marked(&self, is_marked: bool) {
+        if is_marked {
             self.work.notify_all();
             self.keeper.notify_all();
-            self.announce(&state);
+            self.announce();
         }
     }
 

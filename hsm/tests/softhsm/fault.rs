@@ -15,7 +15,9 @@ fn phase(client: &Client) -> Option<Phase> {
 #[test]
 #[allow(clippy::too_many_lines)]
 fn unplug_and_replug_under_load() {
-    const CYCLES: u32 = 20;
+    // UNPLUG_CYCLES=1000 is the long run.
+    let cycles = std::env::var("UNPLUG_CYCLES").ok().and_then(|text| text.parse().ok());
+    let cycles: u32 = cycles.unwrap_or(20);
     let Some(module) = rig::module() else { return };
     let rig = Rig::new(&module);
     let service = rig.serve();
@@ -53,7 +55,8 @@ fn unplug_and_replug_under_load() {
                 }
             });
         }
-        for _ in 0..CYCLES {
+        let _stop = Stop(&stop);
+        for _ in 0..cycles {
             let before = well.load(SeqCst);
             until("work", || well.load(SeqCst) > before + 20);
             let start = Instant::now();
@@ -66,14 +69,13 @@ fn unplug_and_replug_under_load() {
             until("an operation", || well.load(SeqCst) > before);
             recovered.push(start.elapsed());
         }
-        stop.store(true, SeqCst);
     });
     assert_eq!(well.load(SeqCst) + away.load(SeqCst), asked.load(SeqCst), "each has one answer");
     noticed.sort();
     recovered.sort();
-    let (middle, last) = (CYCLES as usize / 2, CYCLES as usize - 1);
+    let (middle, last) = (cycles as usize / 2, cycles as usize - 1);
     eprintln!(
-        "{CYCLES} cycles: noticed {:?} median {:?} worst; recovered {:?} median {:?} worst; \
+        "{cycles} cycles: noticed {:?} median {:?} worst; recovered {:?} median {:?} worst; \
          {} well, {} away",
         noticed[middle],
         noticed[last],
@@ -85,8 +87,17 @@ fn unplug_and_replug_under_load() {
     assert!(noticed[middle] < Duration::from_millis(100), "{noticed:?}");
     assert!(recovered[middle] < Duration::from_millis(700), "{recovered:?}");
     let description = client.describe().unwrap();
-    assert!(description.pin_attempts <= u64::from(CYCLES) + 1, "one PIN attempt per cycle");
+    assert!(description.pin_attempts <= u64::from(cycles) + 1, "one PIN attempt per cycle");
     drop(service);
+}
+
+/// Stops the workers even if the test fails between.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
 }
 
 fn holds(point: &[u8], message: &[u8], made: &[u8]) -> bool {

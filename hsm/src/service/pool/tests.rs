@@ -214,6 +214,28 @@ fn a_lost_session_costs_one_repetition_and_nobody_notices() {
 }
 
 #[test]
+fn the_last_notice_is_the_state() {
+    let bench = bench(|settings| settings.sessions = 4);
+    bench.pool.observe(&bench.sink);
+    for _ in 0..200 {
+        bench.module.switches.fail(0xB3, 1);
+        bench.send(1, 5_000, sign(b"text"));
+        let mut last = None;
+        let mut is_answered = false;
+        let end = Instant::now() + Duration::from_secs(10);
+        while !is_answered || last != Some(bench.pool.state()) {
+            assert!(Instant::now() < end, "told {last:?}, is {:?}", bench.pool.state());
+            match bench.answers.recv_timeout(Duration::from_millis(50)) {
+                Ok((0, Ok(Response::State(state)))) => last = Some(state),
+                Ok((1, outcome)) => is_answered = outcome.is_ok(),
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+#[test]
 fn a_job_that_always_fails_is_answered_and_harms_no_other() {
     let bench = bench(|settings| settings.sessions = 1);
     bench.module.switches.fail(0x05, 2);

@@ -195,7 +195,7 @@ fn finish(
         && !job.ticket.is_answered()
         && core.refusal().is_none();
     // Marked under the same lock, so that no other worker repeats the job in a broken generation.
-    let state = trouble.and_then(|error| core.mark(generation, error));
+    let is_marked = trouble.is_some_and(|error| core.mark(generation, error));
     if may_repeat {
         shared.meter.retried(job.ticket.operation);
         core.queue.put_back(job);
@@ -207,5 +207,5 @@ fn finish(
         }
         shared.answer(&job.ticket, outcome);
     }
-    shared.marked(state);
+    shared.marked(is_marked);
 }
