@@ -41,14 +41,17 @@ fn codes(simulation: &mut Simulation, link: ConnectionId, line: &str) -> Vec<u16
 }
 
 #[test]
-fn chunks_pass_without_being_stored_or_answered() {
+fn chunks_pass_without_being_stored() {
     let (mut simulation, (alice, at_alice), (bob, at_bob)) = friends(1);
     let rows = simulation.store.with(|store| store.row_count());
     for number in 0..10 {
         let line = chunk(&alice, &bob, number, CHUNK_OCTETS);
-        assert!(codes(&mut simulation, at_alice, &line).is_empty());
+        assert_eq!(codes(&mut simulation, at_alice, &line), [252]);
         assert_eq!(chunks(&simulation.take(at_bob)), [number]);
     }
+    let unasked = chunk(&alice, &bob, 10, CHUNK_OCTETS).replace(" H-ID=n10", "");
+    assert!(codes(&mut simulation, at_alice, &unasked).is_empty(), "answered only if asked");
+    assert_eq!(chunks(&simulation.take(at_bob)), [10]);
     assert_eq!(simulation.store.with(|store| store.row_count()), rows);
 }
 
@@ -58,7 +61,8 @@ fn one_chunk_is_in_front_of_a_message_and_the_last_line_behind_them_all() {
     simulation.stall(at_bob, true);
     for number in 0..=limits::CHUNKS_WAITING_MAX as u64 {
         let line = chunk(&alice, &bob, number, CHUNK_OCTETS);
-        assert!(codes(&mut simulation, at_alice, &line).is_empty(), "{number}");
+        let expected = if number == 0 { vec![252] } else { vec![] };
+        assert_eq!(codes(&mut simulation, at_alice, &line), expected, "{number}");
     }
     let over = chunk(&alice, &bob, 99, CHUNK_OCTETS);
     assert_eq!(codes(&mut simulation, at_alice, &over), [450]);
@@ -75,6 +79,9 @@ fn one_chunk_is_in_front_of_a_message_and_the_last_line_behind_them_all() {
     let expected: Vec<u64> = (1..=limits::CHUNKS_WAITING_MAX as u64).collect();
     assert_eq!(chunks(&simulation.take(at_bob)), expected);
     assert_eq!(simulation.domain.post.waiting_octets, 0);
+    let paced = simulation.take(at_alice);
+    assert!(paced.iter().all(|line| line.starts_with("252 H-ID=n")), "{paced:?}");
+    assert_eq!(paced.len(), limits::CHUNKS_WAITING_MAX);
     assert_eq!(codes(&mut simulation, at_alice, &last), [250]);
 }
 
@@ -95,8 +102,12 @@ fn waiting_chunks_go_with_a_cancel_or_the_link() {
         codes(&mut simulation, at_alice, &chunk(&alice, &bob, number, CHUNK_OCTETS));
     }
     assert_ne!(simulation.domain.post.waiting_octets, 0);
+    simulation.take(at_alice);
     simulation.drop_link(at_bob);
     assert_eq!(simulation.domain.post.waiting_octets, 0);
+    let told = simulation.take(at_alice);
+    let told: Vec<u16> = told.iter().map(|l| code(l)).filter(|code| *code != 121).collect();
+    assert!(told.len() >= 2 && told.iter().all(|code| *code == 450), "{told:?}");
 }
 
 #[test]
@@ -132,7 +143,9 @@ fn chunks_for_a_device_that_is_away_are_queued_up_to_the_quota() {
     let up_to = lines.last().unwrap().0;
     assert_eq!(codes(&mut simulation, at_bob, &format!("014 H-Q={up_to} H-ID=a")), [250]);
     let line = chunk(&alice, &bob, stored, CHUNK_OCTETS);
-    assert!(codes(&mut simulation, at_alice, &line).is_empty(), "it is there again");
+    let stored_rows = simulation.domain.post_counts().chunks_queued;
+    assert_eq!(codes(&mut simulation, at_alice, &line), [252]);
+    assert_eq!(simulation.domain.post_counts().chunks_queued, stored_rows, "it is there again");
 }
 
 #[test]
