@@ -98,6 +98,9 @@ type AfterCommit = Box<dyn FnOnce(&mut Domain, Outcome, Now)>;
 /// What happens when the token has signed or refused to.
 type AfterSigning = Box<dyn FnOnce(&mut Domain, Result<Vec<u8>, KeyError>, Now)>;
 
+/// Fills a buffer with unpredictable octets.
+pub type Random = Box<dyn FnMut(&mut [u8])>;
+
 /// Everything one relay knows and does for its domain.
 pub struct Domain {
     settings: Settings,
@@ -125,7 +128,7 @@ pub struct Domain {
     signatures: HashMap<Ticket, AfterSigning>,
     last_token: u64,
     last_ticket: u64,
-    random: Box<dyn FnMut(&mut [u8])>,
+    random: Random,
     effects: Vec<Effect>,
 }
 
@@ -133,11 +136,7 @@ impl Domain {
     /// A domain over `store`. `random` fills a buffer with unpredictable octets. Where the store
     /// holds a signed policy, that goes before what `settings` say of the same things.
     #[must_use]
-    pub fn new(
-        settings: Settings,
-        store: Box<dyn Store>,
-        random: Box<dyn FnMut(&mut [u8])>,
-    ) -> Self {
+    pub fn new(settings: Settings, store: Box<dyn Store>, random: Random) -> Self {
         let settings = settings.under_policy_of(&*store);
         Self {
             post: Post::new(settings.spool),

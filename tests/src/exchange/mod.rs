@@ -27,6 +27,9 @@ pub const FILE_OCTETS: u64 = 64 << 20;
 /// How old a data key of the store may get here: short, so that an absent token is felt.
 pub const DATA_KEY_AGE: Duration = Duration::from_secs(5);
 
+/// One part of the exchange.
+type Step = fn(&mut Exchange) -> Result<()>;
+
 /// Two people at one site.
 pub struct Exchange {
     /// The domain with its processes.
@@ -64,7 +67,7 @@ impl Exchange {
     /// # Errors
     /// The first promise that was not kept.
     pub fn run(&mut self) -> Result<()> {
-        let steps: &[(&str, fn(&mut Self) -> Result<()>)] = &[
+        let steps: &[(&str, Step)] = &[
             ("they add each other", Self::meet),
             ("alice types and sends 20 signed messages", Self::talk),
             ("bob goes away and offline; 5 messages wait for him", Self::wait_for_bob),

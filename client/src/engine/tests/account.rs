@@ -261,7 +261,7 @@ fn bounces_are_heeded_only_when_signed_and_for_open_lines() {
     world.relay.bounce("alice@a.example/d1", "AAAAAAAAAAAAAAAAAAAAAA", now, false);
     world.settle();
     let bounced = |notice: &&Notice| matches!(notice, Notice::Failed { is_bounce: true, .. });
-    assert_eq!(world.stations[ALICE].notices().into_iter().filter(|n| bounced(&n)).count(), 1);
+    assert_eq!(world.stations[ALICE].notices().into_iter().filter(bounced).count(), 1);
     world.connect(BOB);
     world.settle();
     let delivered = world.engine(ALICE).message_status(&open).unwrap();

@@ -19,6 +19,7 @@ impl Dice {
 }
 
 /// A run of `steps` random steps among `people`.
+#[expect(clippy::too_many_lines, reason = "one conversation, step by step")]
 fn run(seed: u64, people: usize, steps: u32, reorders: bool) {
     println!("seed {seed}");
     let mut dice = Dice(Seeded::new(seed));
