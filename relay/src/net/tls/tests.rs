@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
+use aws_lc_rs::aead;
 use proptest::prelude::*;
 use rustls::{ClientConfig, ClientConnection};
 
@@ -258,6 +259,131 @@ fn every_flipped_octet_of_a_record_is_noticed() {
         if result.is_err() {
             assert!(session.seal(b"more", &mut outgoing).is_err(), "octet {place}");
         }
+    }
+}
+
+/// A client whose keys we hold, so that it can say what no library would.
+struct Crafter {
+    key: aead::LessSafeKey,
+    iv: [u8; 12],
+    sequence: u64,
+}
+
+impl Crafter {
+    fn new(session: &mut Session) -> Crafter {
+        let software = Software::new();
+        *session = Session::new(&software.configuration()).unwrap();
+        let mut trusting = client_configuration(&software.certificate, &[b"cim1"]);
+        trusting.enable_secret_extraction = true;
+        let name = "a.example".try_into().unwrap();
+        let mut client = ClientConnection::new(Arc::new(trusting), name).unwrap();
+        shake(session, &mut client, 4_000);
+        let (sequence, secrets) = client.dangerous_extract_secrets().unwrap().tx;
+        let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
+            panic!("AES-256-GCM is preferred");
+        };
+        let key = aead::UnboundKey::new(&aead::AES_256_GCM, key.as_ref()).unwrap();
+        let iv = iv.as_ref().try_into().unwrap();
+        Crafter { key: aead::LessSafeKey::new(key), iv, sequence }
+    }
+
+    fn record(&mut self, kind: u8, content: &[u8]) -> Vec<u8> {
+        let mut inner = [content, &[kind]].concat();
+        let length = (inner.len() + 16) as u16;
+        let header = [&[23, 3, 3][..], &length.to_be_bytes()].concat();
+        let mut nonce = self.iv;
+        for (octet, sequence) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *octet ^= sequence;
+        }
+        self.sequence += 1;
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        self.key.seal_in_place_append_tag(nonce, aead::Aad::from(&header), &mut inner).unwrap();
+        [header, inner].concat()
+    }
+}
+
+fn crafted() -> (Session, Crafter) {
+    let (mut session, _, _) = pair();
+    let crafter = Crafter::new(&mut session);
+    (session, crafter)
+}
+
+const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 1];
+
+#[test]
+fn a_key_update_cut_into_two_records_harms_nobody() {
+    for cut in 1..KEY_UPDATE.len() {
+        let (mut session, mut crafter) = crafted();
+        let mut outgoing = Vec::new();
+        let mut first = crafter.record(22, &KEY_UPDATE[..cut]);
+        let fed = session.feed(&mut first, &mut outgoing, |_| panic!("no plaintext"));
+        let _ = session.seal(b"in between", &mut outgoing);
+        let mut second = crafter.record(22, &KEY_UPDATE[cut..]);
+        if fed.is_ok() {
+            let _ = session.feed(&mut second, &mut outgoing, |_| panic!("no plaintext"));
+        }
+        let _ = session.seal(b"after", &mut outgoing);
+        let _ = session.close_notify(&mut outgoing);
+    }
+}
+
+#[test]
+fn a_handshake_message_without_end_is_bounded() {
+    let (mut session, mut crafter) = crafted();
+    let mut outgoing = Vec::new();
+    // A message that claims 16 MiB, a kilobyte at a time.
+    let mut record = crafter.record(22, &[24, 0xFF, 0xFF, 0xFF]);
+    for _ in 0..100 {
+        if session.feed(&mut record, &mut outgoing, |_| panic!("no plaintext")).is_err() {
+            return;
+        }
+        assert!(session.buffered() <= limits::INCOMING_TLS_BYTES_MAX);
+        let _ = session.seal(b"x", &mut outgoing);
+        record = crafter.record(22, &[0; 1_000]);
+    }
+    panic!("a hundred kilobytes were taken");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn sealed_nonsense_never_panics(
+        records in proptest::collection::vec(
+            (
+                prop_oneof![Just(22_u8), Just(22), Just(21), Just(23), Just(20), any::<u8>()],
+                prop_oneof![
+                    Just(KEY_UPDATE.to_vec()),
+                    Just(vec![24, 0, 0, 1, 0]),
+                    Just(KEY_UPDATE.repeat(3)),
+                    (0_usize..5).prop_map(|cut| KEY_UPDATE[..cut].to_vec()),
+                    (0_usize..5).prop_map(|cut| KEY_UPDATE[cut..].to_vec()),
+                    Just(vec![1, 0]),
+                    Just(vec![2, 40]),
+                    Just(Vec::new()),
+                    proptest::collection::vec(any::<u8>(), 0..60),
+                ],
+            ),
+            1..12,
+        ),
+        chunk in 1_usize..200,
+        seals in any::<bool>(),
+    ) {
+        let (mut session, mut crafter) = crafted();
+        let mut outgoing = Vec::new();
+        'all: for (kind, content) in records {
+            let mut record = crafter.record(kind, &content);
+            for piece in record.chunks_mut(chunk) {
+                if session.feed(piece, &mut outgoing, |_| {}).is_err() {
+                    break 'all;
+                }
+                if seals {
+                    let _ = session.seal(b"x", &mut outgoing);
+                }
+            }
+        }
+        let _ = session.seal(b"last", &mut outgoing);
+        let _ = session.close_notify(&mut outgoing);
     }
 }
 

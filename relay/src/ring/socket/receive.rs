@@ -26,8 +26,48 @@ pub(super) struct Receive {
     /// Waits for buffers (is, or was, in the list of starved sockets).
     pub(super) starved: bool,
     pub(super) end: Option<Result<(), i32>>,
-    pub(super) queue: VecDeque<Received>,
+    pub(super) queue: Pieces,
     pub(super) waker: Option<Waker>,
+}
+
+/// Received pieces in order. Mostly there is one, or none: that needs no memory of its own.
+#[derive(Default)]
+pub(super) struct Pieces {
+    first: Option<Received>,
+    /// Empty unless there is a first one.
+    rest: VecDeque<Received>,
+}
+
+impl Pieces {
+    fn push_back(&mut self, piece: Received) {
+        match self.first {
+            Some(_) => self.rest.push_back(piece),
+            None => self.first = Some(piece),
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Received> {
+        let piece = self.first.take();
+        if self.rest.capacity() > 0 {
+            self.first = self.rest.pop_front();
+            if self.first.is_none() {
+                self.rest = VecDeque::new();
+            }
+        }
+        piece
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Pieces::default();
+    }
 }
 
 impl Sockets {
