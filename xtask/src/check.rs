@@ -25,7 +25,7 @@ pub(crate) fn run() -> Result<()> {
     execute(
         cargo()
             .args(["doc", "--workspace", "--no-deps", "--quiet"])
-            .env("RUSTDOCFLAGS", "--deny warnings"),
+            .env("RUSTDOCFLAGS", "--deny rustdoc::broken_intra_doc_links"),
     )?;
     deny()
 }
