@@ -9,5 +9,6 @@
 pub mod exchange;
 pub mod person;
 pub mod process;
+pub mod puppet;
 pub mod site;
 pub mod wire;

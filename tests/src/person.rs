@@ -79,6 +79,18 @@ impl Person {
         &self.address
     }
 
+    /// The password of the keys.
+    #[must_use]
+    pub fn password(&self) -> &'static str {
+        PASSWORD
+    }
+
+    /// Whether their program runs.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.pipe.is_some()
+    }
+
     /// The folder of keys and state.
     #[must_use]
     pub fn home(&self) -> &Path {

@@ -8,6 +8,7 @@ mod chat;
 mod fault;
 mod file;
 mod narrator;
+mod tamper;
 
 use std::path::Path;
 use std::time::Duration;
@@ -74,6 +75,8 @@ impl Exchange {
             ("bob is busy: alice is asked, holds one, sends one urgent", Self::disturb),
             ("the session key was refreshed by count", Self::count_refreshes),
             ("a 64 MiB file while both chat; the link is cut twice", Self::send_file),
+            ("changed lines are refused by the relay", Self::change_lines),
+            ("a relay that lies is noticed", Self::lie),
             ("the relay is killed in the middle and restarted", Self::kill_relay),
             ("the token is taken away and returned", Self::take_token_away),
             ("what the wire and the disk hold", Self::inspect),
