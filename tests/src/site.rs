@@ -105,6 +105,12 @@ impl Site {
         self.relay.as_ref().map(Process::pid)
     }
 
+    /// The process that owns the token, if it runs.
+    #[must_use]
+    pub fn hsmd_pid(&self) -> Option<u32> {
+        self.hsmd.as_ref().map(Process::pid)
+    }
+
     /// Starts the process that owns the token and waits until it answers.
     ///
     /// # Errors
