@@ -14,7 +14,8 @@ const HALVES: u32 = 2;
 #[derive(clap::Args)]
 pub(crate) struct Plan {
     /// Connections. Each needs a file descriptor here and one at the relay.
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    #[arg(long, default_value_t = 2_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=100_000))]
     connections: u32,
 }
 
