@@ -83,7 +83,7 @@ fn root_becomes_the_user_named_and_nobody_reads_its_memory() {
     assert_eq!(line("CapEff:"), "CapEff:\t0000000000000000");
     let mut seen = 0;
     for thread in fs::read_dir(format!("{process}/task")).unwrap() {
-        // A thread may end between being listed and being read; those that are left are the process.
+        // A thread may end between being listed and being read.
         let Ok(status) = fs::read_to_string(thread.unwrap().path().join("status")) else {
             continue;
         };
