@@ -7,6 +7,8 @@
 pub enum Event {
     /// The wall clock jumped; nothing is given up until it is believed.
     ClockJumped,
+    /// Something keeps the relay from doing all it is for: the token is away, the disk is full.
+    Hindered,
     /// A link was closed because nothing came, or no login.
     IdleClosed,
     /// A wrong, used or expired invitation was shown.
@@ -44,6 +46,8 @@ pub enum Event {
     Stopping,
     /// The store refused a commit.
     StoreRefused,
+    /// What hindered the relay is over.
+    Unhindered,
 }
 
 /// How loudly an event is logged.
@@ -65,6 +69,7 @@ impl Event {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::ClockJumped => "clock_jumped",
+            Self::Hindered => "hindered",
             Self::IdleClosed => "idle_closed",
             Self::InvitationRefused => "invitation_refused",
             Self::KeyRevoked => "key_revoked",
@@ -82,6 +87,7 @@ impl Event {
             Self::ReplyIgnored => "reply_ignored",
             Self::Stopping => "stopping",
             Self::StoreRefused => "store_refused",
+            Self::Unhindered => "unhindered",
         }
     }
 
@@ -90,10 +96,14 @@ impl Event {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::QueueDamaged => Severity::Error,
-            Self::ClockJumped | Self::OutcomeUnknown | Self::StoreRefused => Severity::Warn,
-            Self::KeyRevoked | Self::PolicyPublished | Self::Registered | Self::Stopping => {
-                Severity::Info
+            Self::ClockJumped | Self::Hindered | Self::OutcomeUnknown | Self::StoreRefused => {
+                Severity::Warn
             }
+            Self::KeyRevoked
+            | Self::PolicyPublished
+            | Self::Registered
+            | Self::Stopping
+            | Self::Unhindered => Severity::Info,
             _ => Severity::Debug,
         }
     }

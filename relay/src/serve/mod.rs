@@ -10,6 +10,7 @@ mod report;
 mod signer;
 mod start;
 mod stop;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

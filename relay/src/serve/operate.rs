@@ -105,7 +105,7 @@ impl Operator {
     }
 
     /// What keeps the relay from doing all it is for, in words; `None` if nothing.
-    fn hindrance(&self) -> Option<String> {
+    pub(super) fn hindrance(&self) -> Option<String> {
         if self.stop.is_asked() {
             return Some("stopping".to_owned());
         }

@@ -195,6 +195,7 @@ impl Boot {
         handle.spawn(control::serve(handle.clone(), operators, move |request| {
             answers.clone().answer(request)
         }));
+        handle.spawn(super::watch::watch(operator.clone()));
         operator.server.serve(clients);
         tracing::info!(event = "serving", clients = %listen.clients, monitor = %listen.monitor);
 

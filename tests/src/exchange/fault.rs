@@ -83,6 +83,11 @@ impl Exchange {
         self.bob.leave()?;
         self.bob.come()?;
         self.narrator.says("bob", "logs in again: the token signs");
+        let log = std::fs::read_to_string(self.site.folder().join("relay.log"))?;
+        ensure!(
+            log.contains("event=\"unhindered\""),
+            "the log does not say that the token is back"
+        );
         Ok(())
     }
 
