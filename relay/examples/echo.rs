@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use relay::net::tls::{Configuration, SignError, TlsSigner};
-use relay::net::{ConnectionId, NetConfiguration, Outbox, Peer, Reason, Server, Service};
+use relay::net::{ConnectionId, Crowd, NetConfiguration, Outbox, Peer, Reason, Server, Service};
 use relay::ring::{Ring, RingConfiguration, channel};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
@@ -39,6 +39,9 @@ impl Service for Echo {
     fn opened(&mut self, _id: ConnectionId, _peer: Peer) {}
     fn received(&mut self, id: ConnectionId, plaintext: &[u8]) {
         let _ = self.0.push(id, plaintext);
+    }
+    fn turned_away(&mut self, _crowd: Crowd) -> Vec<u8> {
+        Vec::new()
     }
     fn closed(&mut self, _id: ConnectionId, _reason: Reason) {}
 }

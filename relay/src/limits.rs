@@ -65,12 +65,41 @@ pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 pub const CONNECTIONS_MAX: usize = 50_000;
 /// TLS connections at a time from one source (IPv4 address, IPv6 /64); more are closed and counted.
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 256;
-/// Octets waiting for one peer, in plaintext and in flight; above, the owner is told to stop.
+/// Connections over the limits that are shaken hands with and told why, at a time; more are closed
+/// without a word and counted.
+pub const TURNED_AWAY_MAX: usize = 16;
+/// Octets waiting for one peer, in plaintext and in flight; above, the owner is told to stop, and
+/// at twice as many nothing is received from the peer until half of them are gone.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1_024;
+/// Octets waiting for one peer above which nothing more is taken for it.
+pub const OUTBOX_BYTES_REFUSED: usize = 9 << 20;
 /// Time a peer has to take what is left, our farewell included, when a connection is closed.
 pub const FAREWELL_DEADLINE: Duration = Duration::from_secs(5);
 /// Received pieces worked on per connection before others get their turn.
 pub const PIECES_PER_TURN_MAX: usize = 16;
+
+const _: () = assert!(2 * OUTBOX_SETTING_MAX < OUTBOX_BYTES_REFUSED);
+const _: () = assert!(HANDSHAKE_THREADS_SETTING_MAX as usize <= HANDSHAKE_WORKERS_MAX);
+const _: () = assert!(TURNED_AWAY_MAX < FILES_BESIDE_CLIENTS as usize / 2);
+
+/// The largest `limits.connections`: a place in the file table is left for each socket of others.
+pub const CONNECTIONS_SETTING_MAX: u32 = FILES_MAX - FILES_BESIDE_CLIENTS;
+/// Sockets beside clients: listeners, `ctl`, the monitor.
+pub const FILES_BESIDE_CLIENTS: u32 = 64;
+/// The largest `limits.logins_per_minute`: more than any machine here completes.
+pub const LOGINS_SETTING_MAX: u32 = 1_000_000;
+/// The largest `limits.outbox`: with the longest answer behind it a session does not overflow.
+pub const OUTBOX_SETTING_MAX: usize = 2 << 20;
+/// The shortest `limits.idle` and `limits.login`: ticks of the sessions see nothing shorter.
+pub const SILENCE_SETTING_MIN: Duration = Duration::from_secs(1);
+/// The longest `limits.idle` and `limits.login`: SPEC.md §5 promises a close by then.
+pub const SILENCE_SETTING_MAX: Duration = Duration::from_secs(10 * 60);
+/// The shortest `limits.handshake`.
+pub const HANDSHAKE_SETTING_MIN: Duration = Duration::from_millis(100);
+/// The largest `limits.handshake_threads`.
+pub const HANDSHAKE_THREADS_SETTING_MAX: u8 = 64;
+/// The longest `limits.handshake`.
+pub const HANDSHAKE_SETTING_MAX: Duration = Duration::from_secs(60);
 
 const _: () = assert!(INCOMING_TLS_BYTES_MAX > 16_384 + 256 + 5 + RECEIVE_BUFFER_BYTES as usize);
 const _: () = assert!(HANDSHAKE_BYTES_MAX > INCOMING_TLS_BYTES_MAX);

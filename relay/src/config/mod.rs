@@ -6,12 +6,18 @@
 
 mod unit;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use protocol::limits::{LINE_OCTETS_DEFAULT, LINE_OCTETS_MAX};
 use serde::Deserialize;
 
 pub use unit::{Size, Span};
+
+use crate::limits;
 
 /// The annotated default file.
 pub const ANNOTATED: &str = include_str!("relay.toml");
@@ -124,7 +130,7 @@ impl Default for StoreSection {
         Self {
             directory: "/var/lib/cipherim/store".into(),
             reserve: Size(256 << 20),
-            data_key_age: Span(std::time::Duration::from_secs(24 * 3_600)),
+            data_key_age: Span(Duration::from_secs(24 * 3_600)),
             accept_damage: false,
         }
     }
@@ -142,10 +148,7 @@ pub struct TokenSection {
 
 impl Default for TokenSection {
     fn default() -> Self {
-        Self {
-            socket: "/run/cipherim/hsmd.sock".into(),
-            deadline: Span(std::time::Duration::from_secs(5)),
-        }
+        Self { socket: "/run/cipherim/hsmd.sock".into(), deadline: Span(Duration::from_secs(5)) }
     }
 }
 
@@ -196,9 +199,9 @@ impl Default for PolicySection {
             suites: vec!["M1".into(), "M2".into()],
             signed: false,
             hide_users: true,
-            retention: Span(std::time::Duration::from_secs(30 * 86_400)),
-            repair: Span(std::time::Duration::from_secs(24 * 3_600)),
-            refresh: Span(std::time::Duration::from_secs(15 * 60)),
+            retention: Span(Duration::from_secs(30 * 86_400)),
+            repair: Span(Duration::from_secs(24 * 3_600)),
+            refresh: Span(Duration::from_secs(15 * 60)),
             refresh_messages: 100,
             refresh_size: Size(32 << 20),
             file_max: Size(2 << 30),
@@ -227,8 +230,10 @@ pub struct LimitsSection {
     pub queue_size: Size,
     /// Silence after which a connection is closed.
     pub idle: Span,
-    /// How long TLS and login may take.
+    /// How long the TLS handshake may take.
     pub handshake: Span,
+    /// How long login or registration may take after it.
+    pub login: Span,
     /// Threads for handshakes and signatures of the token.
     pub handshake_threads: u8,
 }
@@ -243,8 +248,9 @@ impl Default for LimitsSection {
             outbox: Size(256 << 10),
             queue_lines: 10_000,
             queue_size: Size(256 << 20),
-            idle: Span(std::time::Duration::from_secs(600)),
-            handshake: Span(std::time::Duration::from_secs(10)),
+            idle: Span(Duration::from_secs(600)),
+            handshake: Span(Duration::from_secs(10)),
+            login: Span(Duration::from_secs(30)),
             handshake_threads: 2,
         }
     }
@@ -322,7 +328,7 @@ impl Configuration {
     }
 
     /// Checks what the types alone do not.
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    fn check(&self) -> Result<(), Fault> {
         let domain = protocol::Address::parse(&self.domain);
         if !domain.is_ok_and(protocol::Address::is_domain) {
             let text = format!("`{}` is not a domain in lower case A-labels", self.domain);
@@ -332,52 +338,81 @@ impl Configuration {
             let text = "must be a loopback address: it is plain HTTP without login".to_owned();
             return Err(("listen.monitor", text));
         }
-        let line = protocol::limits::LINE_OCTETS_DEFAULT..=protocol::limits::LINE_OCTETS_MAX;
-        if !line.contains(&self.limits.line.octets()) {
-            return Err(("limits.line", "must be from \"8 KiB\" to \"64 KiB\"".to_owned()));
-        }
-        if self.limits.outbox.octets() < 2 * self.limits.line.octets() {
-            return Err(("limits.outbox", "must hold two lines of `limits.line`".to_owned()));
-        }
+        self.policy.check()?;
+        self.limits.check()?;
+        positive("token.deadline", self.token.deadline.milliseconds())?;
+        positive("store.data_key_age", self.store.data_key_age.milliseconds())
+    }
+}
+
+impl PolicySection {
+    fn check(&self) -> Result<(), Fault> {
         let known = ["M1", "M2", "M3", "L1", "L2"];
-        if let Some(suite) = self.policy.suites.iter().find(|s| !known.contains(&s.as_str())) {
+        if let Some(suite) = self.suites.iter().find(|s| !known.contains(&s.as_str())) {
             let text = format!("`{suite}` is not a suite; known are {}", known.join(", "));
             return Err(("policy.suites", text));
         }
-        if self.policy.retention.0 > std::time::Duration::from_secs(30 * 86_400) {
-            return Err(("policy.retention", "must be at most \"30d\"".to_owned()));
-        }
-        if self.policy.refresh.0 > std::time::Duration::from_secs(15 * 60) {
-            return Err(("policy.refresh", "must be at most \"15min\"".to_owned()));
-        }
-        if !(1..=100).contains(&self.policy.refresh_messages) {
-            return Err(("policy.refresh_messages", "must be from 1 to 100".to_owned()));
-        }
-        if self.policy.suites.is_empty() {
+        if self.suites.is_empty() {
             return Err(("policy.suites", "must name at least one suite".to_owned()));
         }
-        if self.policy.password_score > 4 {
+        if self.retention.0 > Duration::from_secs(30 * 86_400) {
+            return Err(("policy.retention", "must be at most \"30d\"".to_owned()));
+        }
+        if self.refresh.0 > Duration::from_secs(15 * 60) {
+            return Err(("policy.refresh", "must be at most \"15min\"".to_owned()));
+        }
+        within("policy.refresh_messages", &self.refresh_messages, 1..=100)?;
+        if self.password_score > 4 {
             return Err(("policy.password_score", "must be from 0 to 4".to_owned()));
         }
-        let positive = [
-            ("limits.connections", u64::from(self.limits.connections)),
-            ("limits.connections_per_address", u64::from(self.limits.connections_per_address)),
-            ("limits.logins_per_minute", u64::from(self.limits.logins_per_minute)),
-            ("limits.queue_lines", u64::from(self.limits.queue_lines)),
-            ("limits.handshake_threads", u64::from(self.limits.handshake_threads)),
-            ("limits.idle", self.limits.idle.milliseconds()),
-            ("limits.handshake", self.limits.handshake.milliseconds()),
-            ("token.deadline", self.token.deadline.milliseconds()),
-            ("store.data_key_age", self.store.data_key_age.milliseconds()),
-            ("policy.retention", self.policy.retention.milliseconds()),
-            ("policy.refresh", self.policy.refresh.milliseconds()),
-            ("policy.refresh_size", self.policy.refresh_size.0),
-        ];
-        match positive.iter().find(|(_, value)| *value == 0) {
-            Some((key, _)) => Err((key, "must not be 0".to_owned())),
-            None => Ok(()),
-        }
+        positive("policy.retention", self.retention.milliseconds())?;
+        positive("policy.refresh", self.refresh.milliseconds())?;
+        positive("policy.refresh_size", self.refresh_size.0)
     }
+}
+
+impl LimitsSection {
+    fn check(&self) -> Result<(), Fault> {
+        let line = Size::of(LINE_OCTETS_DEFAULT)..=Size::of(LINE_OCTETS_MAX);
+        within("limits.line", &self.line, line)?;
+        // Two lines of the longest kind, so that one waits while another is on its way.
+        let outbox = Size::of(2 * self.line.octets())..=Size::of(limits::OUTBOX_SETTING_MAX);
+        within("limits.outbox", &self.outbox, outbox)?;
+        let connections = 1..=limits::CONNECTIONS_SETTING_MAX;
+        within("limits.connections", &self.connections, connections.clone())?;
+        within("limits.connections_per_address", &self.connections_per_address, connections)?;
+        let logins = 1..=limits::LOGINS_SETTING_MAX;
+        within("limits.logins_per_minute", &self.logins_per_minute, logins)?;
+        let silence = Span(limits::SILENCE_SETTING_MIN)..=Span(limits::SILENCE_SETTING_MAX);
+        within("limits.login", &self.login, silence.clone())?;
+        within("limits.idle", &self.idle, silence)?;
+        let handshake = Span(limits::HANDSHAKE_SETTING_MIN)..=Span(limits::HANDSHAKE_SETTING_MAX);
+        within("limits.handshake", &self.handshake, handshake)?;
+        let threads = 1..=limits::HANDSHAKE_THREADS_SETTING_MAX;
+        within("limits.handshake_threads", &self.handshake_threads, threads)?;
+        positive("limits.queue_lines", u64::from(self.queue_lines))
+    }
+}
+
+/// A key with its section, and what is wrong with its value.
+type Fault = (&'static str, String);
+
+fn positive(key: &'static str, value: u64) -> Result<(), Fault> {
+    if value == 0 {
+        return Err((key, "must not be 0".to_owned()));
+    }
+    Ok(())
+}
+
+fn within<T: PartialOrd + Display>(
+    key: &'static str,
+    value: &T,
+    range: RangeInclusive<T>,
+) -> Result<(), Fault> {
+    if range.contains(value) {
+        return Ok(());
+    }
+    Err((key, format!("is {value}, but must be from {} to {}", range.start(), range.end())))
 }
 
 /// Adds "did you mean" to the parser's message about an unknown key.

@@ -29,6 +29,12 @@ impl Size {
             .ok_or_else(|| format!("`{text}` is not a size: write for example \"64 MiB\""))
     }
 
+    /// A size of so many octets.
+    #[must_use]
+    pub const fn of(octets: usize) -> Self {
+        Self(octets as u64)
+    }
+
     /// The number of octets, for lengths in memory.
     #[must_use]
     pub fn octets(self) -> usize {
@@ -61,6 +67,18 @@ impl fmt::Display for Size {
             .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor))
             .unwrap_or(&("B", 1));
         write!(f, "{} {unit}", self.0 / factor)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.milliseconds();
+        let (unit, factor) = SPAN_UNITS_MS
+            .iter()
+            .filter(|(_, factor)| ms >= *factor && ms.is_multiple_of(*factor))
+            .max_by_key(|(_, factor)| *factor)
+            .unwrap_or(&("ms", 1));
+        write!(f, "{}{unit}", ms / factor)
     }
 }
 

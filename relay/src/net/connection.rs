@@ -14,6 +14,7 @@ use crate::limits;
 use crate::ring::{Connection, PeerAddress, Received};
 
 use super::outbox::{ConnectionId, Entry, Shared};
+use super::server::Crowd;
 use super::tls::{EXPORTER_LENGTH, Progress};
 
 /// What is known of a peer when its connection opens.
@@ -56,6 +57,8 @@ pub trait Service {
     fn drained(&mut self, id: ConnectionId) {
         let _ = id;
     }
+    /// A connection is over a limit: the last words that it is told. It is not opened.
+    fn turned_away(&mut self, crowd: Crowd) -> Vec<u8>;
     /// The connection is gone; its name is not used again.
     fn closed(&mut self, id: ConnectionId, reason: Reason);
 }
@@ -78,7 +81,8 @@ impl Driver {
         Driver { shared, service, connection, id }
     }
 
-    /// Looks after the send in flight; says why the connection has to end.
+    /// Looks after the send in flight. Whether nothing is to be received now, or why the connection
+    /// has to end.
     fn poll_outbound(&self, context: &mut Context<'_>) -> Result<bool, Reason> {
         let mut table = self.shared.table.borrow_mut();
         let entry = table.entries.get_mut(self.id.0).ok_or(Reason::Aborted)?;
@@ -91,14 +95,13 @@ impl Driver {
         if !entry.blocked {
             return match self.connection.send_error() {
                 Some(_) => Err(Reason::Reset),
-                None => Ok(entry.paused),
+                None => Ok(entry.is_held()),
             };
         }
         if let Poll::Ready(result) = self.connection.poll_sent(context) {
             result.map_err(|_| Reason::Reset)?;
             entry.blocked = false;
         }
-        let paused = entry.paused;
         let waiting = entry.waiting();
         let has_room = entry.over && waiting <= self.shared.configuration.outbox_bytes_max / 2;
         let is_sent = entry.watched && waiting == 0;
@@ -106,7 +109,11 @@ impl Driver {
         if drained {
             entry.over = false;
             entry.watched = false;
+            let was_held = entry.is_held();
+            entry.choked = false;
+            entry.follow_hold(was_held);
         }
+        let is_held = entry.is_held();
         let gathers = !entry.pending.is_empty() || !entry.sealed.is_empty();
         if gathers && !entry.blocked {
             table.mark_dirty(self.id);
@@ -115,10 +122,11 @@ impl Driver {
         if drained {
             self.service.borrow_mut().drained(self.id);
         }
-        Ok(paused)
+        Ok(is_held)
     }
 
-    /// Works on a piece; says why the connection has to end.
+    /// Works on a piece. Whether nothing more is to be received now, or why the connection has to
+    /// end.
     fn feed(&self, mut received: Received) -> Result<bool, Reason> {
         let session = {
             let mut table = self.shared.table.borrow_mut();
@@ -138,7 +146,7 @@ impl Driver {
         table.statistics.plaintext_received += octets;
         let Some(entry) = table.entries.get_mut(self.id.0) else { return Err(Reason::Aborted) };
         entry.session = Some(session);
-        let paused = entry.paused;
+        let is_held = entry.is_held();
         let end = entry.end;
         if !outgoing.is_empty() {
             entry.sealed.append(&mut outgoing);
@@ -148,21 +156,21 @@ impl Driver {
             (Err(_), _) => Err(Reason::Tls),
             (Ok(Progress::PeerClosed), _) => Err(Reason::PeerClosed),
             (Ok(Progress::Open), Some(reason)) => Err(reason),
-            (Ok(Progress::Open), None) => Ok(paused),
+            (Ok(Progress::Open), None) => Ok(is_held),
         }
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), Reason> {
-        let mut paused = self.poll_outbound(context)?;
+        let mut is_held = self.poll_outbound(context)?;
         for _ in 0..limits::PIECES_PER_TURN_MAX {
-            if paused {
+            if is_held {
                 return Ok(());
             }
             match self.connection.poll_receive(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(_)) => return Err(Reason::Reset),
                 Poll::Ready(Ok(None)) => return Err(Reason::Truncated),
-                Poll::Ready(Ok(Some(received))) => paused = self.feed(received)?,
+                Poll::Ready(Ok(Some(received))) => is_held = self.feed(received)?,
             }
         }
         context.waker().wake_by_ref();
@@ -216,7 +224,7 @@ impl Future for Driver {
 
 /// Sends what is left and our last word, then waits for the peer's end, so that the last octets
 /// are not lost to a reset.
-async fn farewell(shared: &Shared, mut entry: Entry, reason: Reason) {
+pub(super) async fn farewell(shared: &Shared, mut entry: Entry, reason: Reason) {
     let connection = Rc::clone(&entry.connection);
     if poll_fn(|context| connection.poll_sent(context)).await.is_err() {
         return;

@@ -22,7 +22,7 @@ use crate::limits;
 pub use self::connection::{Peer, Reason, Service};
 pub use self::handshake::{HandshakePool, Step};
 pub use self::outbox::{ConnectionId, Outbox, Pressure};
-pub use self::server::Server;
+pub use self::server::{Crowd, Server};
 pub use self::statistic::NetStatistics;
 
 /// Limits of the connections of a server.
@@ -38,8 +38,11 @@ pub struct NetConfiguration {
     pub handshake_workers: usize,
     /// Handshake steps waiting for a thread; more are refused.
     pub handshake_queue_max: usize,
-    /// Octets waiting for one peer above which its owner is told to stop.
+    /// Octets waiting for one peer above which its owner is told to stop; at twice as many nothing
+    /// is received from it.
     pub outbox_bytes_max: usize,
+    /// Octets waiting for one peer above which nothing more is taken for it.
+    pub outbox_bytes_refused: usize,
 }
 
 impl Default for NetConfiguration {
@@ -51,6 +54,7 @@ impl Default for NetConfiguration {
             handshake_workers: 2,
             handshake_queue_max: limits::HANDSHAKE_QUEUE_MAX,
             outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
+            outbox_bytes_refused: limits::OUTBOX_BYTES_REFUSED,
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Owns the table of open connections. Everything pushed for a connection in one turn becomes one
 //! batch of TLS records and one send; while a send is in flight the next batch gathers. Limits:
-//! above [`NetConfiguration::outbox_bytes_max`] the owner is told to stop, at twice that nothing
-//! is taken any more.
+//! above [`NetConfiguration::outbox_bytes_max`] the owner is told to stop; above twice that nothing
+//! is received from the peer, so that who reads no answers asks for no more of them; above
+//! [`NetConfiguration::outbox_bytes_refused`] nothing is taken any more.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -47,7 +48,7 @@ pub enum Pressure {
     /// Taken, but the outbox is over its limit: push nothing more before
     /// [`super::Service::drained`].
     Over,
-    /// The outbox is at twice its limit: not taken.
+    /// The outbox holds all that is ever kept for one peer: not taken.
     Refused,
 }
 
@@ -72,6 +73,8 @@ pub(super) struct Table {
     pub(super) statistics: NetStatistics,
     /// Admitted connections, those in their handshake included.
     pub(super) admitted: usize,
+    /// Connections over the limits that are being told so.
+    pub(super) turned_away: usize,
     pub(super) sources: HashMap<Source, usize>,
 }
 
@@ -93,7 +96,10 @@ pub(super) struct Entry {
     pub(super) over: bool,
     /// The owner waits to be told that everything is sent.
     pub(super) watched: bool,
+    /// Whether the owner wants nothing from the peer.
     pub(super) paused: bool,
+    /// Whether the peer has to read before anything is received from it.
+    pub(super) choked: bool,
     /// The driver has to end the connection.
     pub(super) end: Option<Reason>,
     pub(super) driver: Option<Waker>,
@@ -118,6 +124,7 @@ impl Entry {
             over: false,
             watched: false,
             paused: false,
+            choked: false,
             end: None,
             driver: None,
             _admission: admission,
@@ -128,6 +135,23 @@ impl Entry {
     pub(super) fn waiting(&self) -> usize {
         let in_flight = if self.connection.is_sending() { self.in_flight } else { 0 };
         self.pending.len() + self.sealed.len() + in_flight
+    }
+
+    /// Whether nothing is to be received now.
+    pub(super) const fn is_held(&self) -> bool {
+        self.paused || self.choked
+    }
+
+    /// Stops or goes on with receiving; `was_held` is what held before the caller's change.
+    pub(super) fn follow_hold(&self, was_held: bool) {
+        match (was_held, self.is_held()) {
+            (false, true) => self.connection.pause(),
+            (true, false) => {
+                self.connection.resume();
+                self.wake_driver();
+            }
+            (false, false) | (true, true) => {}
+        }
     }
 
     fn wake_driver(&self) {
@@ -159,6 +183,7 @@ impl Outbox {
             flusher: None,
             statistics: NetStatistics::default(),
             admitted: 0,
+            turned_away: 0,
             sources: HashMap::new(),
         });
         Outbox { shared: Rc::new(Shared { handle, configuration, table }) }
@@ -167,14 +192,16 @@ impl Outbox {
     /// Queues `plaintext` for a connection. It is sealed and sent at the end of this turn,
     /// together with everything else pushed in it.
     pub fn push(&self, id: ConnectionId, plaintext: &[u8]) -> Pressure {
-        let limit = self.shared.configuration.outbox_bytes_max;
+        let configuration = &self.shared.configuration;
+        let limit = configuration.outbox_bytes_max;
         let mut table = self.shared.table.borrow_mut();
+        let table = &mut *table;
         let Some(entry) = table.entries.get_mut(id.0) else { return Pressure::Gone };
         if entry.end.is_some() {
             return Pressure::Gone;
         }
         let waiting = entry.waiting() + plaintext.len();
-        if waiting > limit.saturating_mul(2) {
+        if waiting > configuration.outbox_bytes_refused {
             table.statistics.outbox_refused += 1;
             return Pressure::Refused;
         }
@@ -186,6 +213,12 @@ impl Outbox {
         if over && !entry.over {
             entry.over = true;
             table.statistics.outbox_over += 1;
+        }
+        if waiting > limit.saturating_mul(2) && !entry.choked {
+            let was_held = entry.is_held();
+            entry.choked = true;
+            entry.follow_hold(was_held);
+            table.statistics.choked += 1;
         }
         table.mark_dirty(id);
         if over { Pressure::Over } else { Pressure::Fine }
@@ -230,16 +263,9 @@ impl Outbox {
     pub fn pause_receiving(&self, id: ConnectionId, paused: bool) {
         let mut table = self.shared.table.borrow_mut();
         let Some(entry) = table.entries.get_mut(id.0) else { return };
-        if entry.paused == paused {
-            return;
-        }
+        let was_held = entry.is_held();
         entry.paused = paused;
-        if paused {
-            entry.connection.pause();
-        } else {
-            entry.connection.resume();
-            entry.wake_driver();
-        }
+        entry.follow_hold(was_held);
     }
 
     /// The open connections.

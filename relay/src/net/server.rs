@@ -1,8 +1,10 @@
 //! The server: accepts, admits, shakes hands, opens.
 //!
-//! Owns the handshake pool and the accepting tasks. A connection that is one too many (of all, of
-//! its source, of the handshakes waiting) is closed without a word and counted; so is one whose
-//! first octets are not TLS, or whose handshake takes longer than its deadline. PROTOCOL §1.
+//! Owns the handshake pool and the accepting tasks. A connection that is one too many (of all, or
+//! of its source) is counted and told so after its handshake, by the service's last words; while
+//! [`limits::TURNED_AWAY_MAX`] are being told, more are closed without a word. Without a word go
+//! also those whose handshake finds no place in the queue, whose first octets are not TLS, or
+//! whose handshake takes longer than its deadline. PROTOCOL §1.
 
 use core::net::IpAddr;
 use std::cell::{Cell, RefCell};
@@ -16,7 +18,7 @@ use std::task::{Poll, Waker};
 use crate::limits;
 use crate::ring::{self, Connection, Listener, PeerAddress};
 
-use super::connection::{Driver, Peer, Service};
+use super::connection::{Driver, Peer, Reason, Service, farewell};
 use super::handshake::{HandshakePool, Step};
 use super::outbox::{ConnectionId, Entry, Outbox, Shared};
 use super::statistic::NetStatistics;
@@ -43,40 +45,67 @@ impl Source {
     }
 }
 
-/// A place among the connections; dropping it frees the place.
+/// The limit that a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowd {
+    /// Of all connections.
+    All,
+    /// Of those from its source.
+    Source,
+}
+
+/// A place among the connections, or among those that are turned away; dropping it frees it.
 pub(super) struct Admission {
     shared: Rc<Shared>,
-    source: Source,
+    place: Place,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Inside(Source),
+    Outside(Crowd),
 }
 
 impl Admission {
+    /// A place for a new connection; `None` if it is not even told that there is none.
     fn take(shared: &Rc<Shared>, peer: PeerAddress) -> Option<Admission> {
         let source = Source::of(peer);
         let mut table = shared.table.borrow_mut();
         table.statistics.accepted += 1;
-        if table.admitted >= shared.configuration.connections_max {
+        let of_source = table.sources.get(&source).copied().unwrap_or(0);
+        let place = if table.admitted >= shared.configuration.connections_max {
             table.statistics.refused_connections += 1;
-            return None;
-        }
-        let of_source = table.sources.entry(source).or_insert(0);
-        if *of_source >= shared.configuration.connections_per_source_max {
+            Place::Outside(Crowd::All)
+        } else if of_source >= shared.configuration.connections_per_source_max {
             table.statistics.refused_source += 1;
-            return None;
+            Place::Outside(Crowd::Source)
+        } else {
+            Place::Inside(source)
+        };
+        match place {
+            Place::Inside(source) => {
+                table.sources.insert(source, of_source + 1);
+                table.admitted += 1;
+            }
+            Place::Outside(_) if table.turned_away >= limits::TURNED_AWAY_MAX => return None,
+            Place::Outside(_) => table.turned_away += 1,
         }
-        *of_source += 1;
-        table.admitted += 1;
-        Some(Admission { shared: Rc::clone(shared), source })
+        Some(Admission { shared: Rc::clone(shared), place })
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
         let mut table = self.shared.table.borrow_mut();
+        let Place::Inside(source) = self.place else {
+            table.turned_away -= 1;
+            return;
+        };
         table.admitted -= 1;
-        if let Some(count) = table.sources.get_mut(&self.source) {
+        if let Some(count) = table.sources.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
-                table.sources.remove(&self.source);
+                table.sources.remove(&source);
             }
         }
     }
@@ -153,7 +182,7 @@ impl Server {
         *self.common.tls.borrow_mut() = tls;
     }
 
-    /// Connections, those in their handshake or farewell included.
+    /// Connections, those in their handshake or farewell included, those turned away not.
     pub fn connections(&self) -> usize {
         self.common.shared.table.borrow().admitted
     }
@@ -252,6 +281,9 @@ async fn greet(common: Rc<Common>, connection: Connection, admission: Admission)
         alpn: alpn.into(),
     };
     let connection = Rc::new(connection);
+    if let Place::Outside(crowd) = admission.place {
+        return turn_away(&common, Entry::new(connection, session, admission), crowd).await;
+    }
     let id = {
         let mut table = shared.table.borrow_mut();
         table.statistics.opened += 1;
@@ -269,6 +301,15 @@ async fn greet(common: Rc<Common>, connection: Connection, admission: Admission)
     }
     let service = Rc::clone(&common.service);
     shared.handle.spawn(Driver::new(Rc::clone(shared), service, connection, id));
+}
+
+/// Tells a connection which limit it is over, and closes it.
+async fn turn_away(common: &Common, mut entry: Entry, crowd: Crowd) {
+    let shared = &common.shared;
+    shared.table.borrow_mut().statistics.told_away += 1;
+    entry.pending = common.service.borrow_mut().turned_away(crowd);
+    let farewell = farewell(shared, entry, Reason::Closed);
+    let _ = shared.handle.timeout(limits::FAREWELL_DEADLINE, farewell).await;
 }
 
 fn count(statistics: &mut NetStatistics, failure: &Failure) {

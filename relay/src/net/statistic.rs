@@ -6,10 +6,12 @@
 pub struct NetStatistics {
     /// Connections accepted.
     pub accepted: u64,
-    /// Closed at once: too many connections.
+    /// Turned away: too many connections.
     pub refused_connections: u64,
-    /// Closed at once: too many connections from one source.
+    /// Turned away: too many connections from one source.
     pub refused_source: u64,
+    /// Turned away and told why; of the others some had no time for that, or would not hear it.
+    pub told_away: u64,
     /// Closed: too many handshakes waiting for a worker.
     pub refused_busy: u64,
     /// Closed: the first octets were not TLS.
@@ -28,7 +30,9 @@ pub struct NetStatistics {
     pub closed: u64,
     /// Times an outbox went over its limit.
     pub outbox_over: u64,
-    /// Lines not taken because an outbox was at twice its limit.
+    /// Times a peer had to read before anything was received from it.
+    pub choked: u64,
+    /// Pushes not taken because an outbox held all that is kept for one peer.
     pub outbox_refused: u64,
     /// Batches sealed and sent.
     pub batches: u64,

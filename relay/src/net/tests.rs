@@ -22,6 +22,8 @@ use super::tls::{Configuration, SignError, TlsSigner};
 use super::*;
 use crate::ring::{self, Ring, RingConfiguration, Statistics};
 
+mod limit;
+
 /// A P-256 key in memory that can be told to fail or to wait.
 pub(super) struct Software {
     pub(super) certificate: Vec<u8>,
@@ -134,12 +136,28 @@ impl Echo {
                 self.feeding.insert(id, pieces.parse().unwrap());
                 self.feed(id);
             }
+            b"flood" => {
+                let pieces: usize =
+                    std::str::from_utf8(words.next().unwrap()).unwrap().parse().unwrap();
+                (0..pieces).for_each(|_| self.push(id, &PIECE));
+            }
             _ => self.push(id, &[line, b"\r\n"].concat()),
         }
     }
 
     fn push(&mut self, id: ConnectionId, octets: &[u8]) {
-        let _ = self.outbox.push(id, octets);
+        let pressure = self.outbox.push(id, octets);
+        self.note(pressure);
+    }
+
+    fn note(&self, pressure: Pressure) {
+        let (fine, over, refused) = self.pressures.get();
+        self.pressures.set(match pressure {
+            Pressure::Fine => (fine + 1, over, refused),
+            Pressure::Over => (fine, over + 1, refused),
+            Pressure::Refused => (fine, over, refused + 1),
+            Pressure::Gone => (fine, over, refused),
+        });
     }
 
     /// Pushes until told to stop, as a good owner does.
@@ -147,15 +165,14 @@ impl Echo {
         let Some(mut left) = self.feeding.remove(&id) else { return };
         while left > 0 {
             left -= 1;
-            let (fine, over, refused) = self.pressures.get();
-            match self.outbox.push(id, &PIECE) {
-                Pressure::Fine => self.pressures.set((fine + 1, over, refused)),
+            let pressure = self.outbox.push(id, &PIECE);
+            self.note(pressure);
+            match pressure {
                 Pressure::Over => {
-                    self.pressures.set((fine, over + 1, refused));
                     self.feeding.insert(id, left);
                     return;
                 }
-                Pressure::Refused => self.pressures.set((fine, over, refused + 1)),
+                Pressure::Fine | Pressure::Refused => {}
                 Pressure::Gone => return,
             }
         }
@@ -180,6 +197,10 @@ impl Service for Echo {
 
     fn drained(&mut self, id: ConnectionId) {
         self.feed(id);
+    }
+
+    fn turned_away(&mut self, crowd: Crowd) -> Vec<u8> {
+        format!("421 {crowd:?}\r\n").into_bytes()
     }
 
     fn closed(&mut self, id: ConnectionId, reason: Reason) {
@@ -489,112 +510,6 @@ fn a_token_that_is_away_refuses_handshakes_and_comes_back() {
     drop(open);
     let (net, _, _) = server.end();
     assert_eq!((net.failed_signature, net.resumed), (1, 1));
-}
-
-#[test]
-fn the_handshake_queue_is_bounded() {
-    let configuration =
-        NetConfiguration { handshake_workers: 1, handshake_queue_max: 2, ..Default::default() };
-    let server = serve(configuration);
-    server.software.open(false);
-    let results: Vec<_> = (0..4)
-        .map(|number| {
-            // One is with the worker, two wait, the fourth is refused.
-            let (address, client) = (server.address, server.client());
-            let thread = thread::spawn(move || {
-                let name = "a.example".try_into().unwrap();
-                let connection = ClientConnection::new(client, name).unwrap();
-                let socket = TcpStream::connect(address).unwrap();
-                let mut stream = StreamOwned::new(connection, socket);
-                stream.write_all(b"in\r\n").is_ok()
-            });
-            if number == 0 {
-                while server.software.signatures() == 0 {
-                    thread::yield_now();
-                }
-            }
-            thread
-        })
-        .collect();
-    // The refused one ends while the token still waits.
-    while !results.iter().any(thread::JoinHandle::is_finished) {
-        thread::yield_now();
-    }
-    server.software.open(true);
-    let through = results.into_iter().map(|thread| thread.join().unwrap());
-    assert_eq!(through.filter(|in_time| *in_time).count(), 3);
-    let (net, _, _) = server.end();
-    assert_eq!((net.opened, net.refused_busy), (3, 1), "{net:?}");
-}
-
-#[test]
-fn connections_are_bounded_in_all_and_per_source() {
-    for (connections_max, connections_per_source_max, all) in [(3, 100, true), (100, 3, false)] {
-        let server = serve(NetConfiguration {
-            connections_max,
-            connections_per_source_max,
-            ..Default::default()
-        });
-        let client = server.client();
-        let mut kept: Vec<_> = (0..3).map(|_| server.connect(&client)).collect();
-        for connection in &mut kept {
-            assert_eq!(connection.ask("n"), "n");
-        }
-        let mut refused = TcpStream::connect(server.address).unwrap();
-        let mut rest = Vec::new();
-        assert!(matches!(refused.read_to_end(&mut rest), Ok(0) | Err(_)), "n + 1");
-        assert_eq!(kept.pop().unwrap().ask("bye"), "221 bye");
-        server.reasons.recv().unwrap();
-        // The place is free once the farewell is over.
-        let again = loop {
-            let name = "a.example".try_into().unwrap();
-            let connection = ClientConnection::new(Arc::clone(&client), name).unwrap();
-            let socket = TcpStream::connect(server.address).unwrap();
-            let mut stream = StreamOwned::new(connection, socket);
-            if stream.write_all(b"again\r\n").is_ok() {
-                break stream;
-            }
-        };
-        drop((again, kept));
-        let (net, _, _) = server.end();
-        let counted = if all { net.refused_connections } else { net.refused_source };
-        assert!(counted >= 1, "{net:?}");
-    }
-}
-
-#[test]
-fn a_peer_that_reads_late_fills_its_outbox_and_loses_nothing() {
-    let server = serve(NetConfiguration { outbox_bytes_max: 50_000, ..Default::default() });
-    let mut connection = server.connect(&server.client());
-    let mut other = server.connect(&server.client());
-    // 20 MB do not fit into socket buffers, whatever their size.
-    connection.say("feed 20000");
-    for _ in 0..20 {
-        assert_eq!(other.ask("free"), "free");
-    }
-    let mut count = 0;
-    let mut buffer = [0; 16_384];
-    while count < 20_000 * PIECE.len() {
-        let read = connection.stream.read(&mut buffer).unwrap();
-        assert!(read > 0 && buffer[..read].iter().all(|octet| *octet == b'x'));
-        count += read;
-    }
-    assert_eq!(connection.ask("after"), "after");
-    drop((connection, other));
-    let (net, _, (fine, over, refused)) = server.end();
-    assert_eq!((fine + over, refused), (20_000, 0));
-    assert!(over > 10, "{net:?}");
-    assert_eq!(net.outbox_over, over as u64);
-}
-
-#[test]
-fn a_peer_that_never_reads_is_ended_by_its_owner() {
-    let server = serve(NetConfiguration { outbox_bytes_max: 50_000, ..Default::default() });
-    let mut connection = server.connect(&server.client());
-    connection.say("feed 20000");
-    connection.say("abort");
-    assert_eq!(server.reasons.recv().unwrap(), Reason::Aborted);
-    server.end();
 }
 
 #[test]

@@ -18,10 +18,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use crate::clock::Clock;
-use crate::net::{self, Outbox, Pressure, Reason, Service};
+use crate::net::{self, Crowd, Outbox, Pressure, Reason, Service};
 use crate::ring::PeerAddress;
 use crate::session::operator::OperatorReply;
-use crate::session::{ConnectionId, Domain, Effect, Peer, Ticket};
+use crate::session::{ConnectionId, Domain, Effect, Peer, Ticket, crowded};
 
 pub use certificate::{CertificateError, pin, read_chain, self_signed};
 pub use operate::{Announcement, wanted_policy};
@@ -121,8 +121,9 @@ impl Relay {
                     Pressure::Fine | Pressure::Over => self.touched.push(id),
                     // Whoever is gone gets nothing; `closed` follows.
                     Pressure::Gone => {}
-                    // What cannot be kept for a peer must not be lost in the middle: the
-                    // connection ends, and its lines are still in the spool.
+                    // The domain closes such a link before it comes to this. Were it not so,
+                    // nothing must be lost in the middle: the connection ends, and its lines are
+                    // still in the spool.
                     Pressure::Refused => self.outbox.abort(*link),
                 }
             }
@@ -171,6 +172,10 @@ impl Service for Relay {
         let pending = self.outbox.pending_bytes(link);
         self.domain.flushed(id, pending, self.clock.now());
         self.settle();
+    }
+
+    fn turned_away(&mut self, crowd: Crowd) -> Vec<u8> {
+        crowded(crowd == Crowd::Source).as_bytes().to_vec()
     }
 
     fn closed(&mut self, link: net::ConnectionId, reason: Reason) {

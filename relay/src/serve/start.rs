@@ -16,6 +16,7 @@ use crate::admin::{control, monitor};
 use crate::clock::Clock;
 use crate::config::Configuration;
 use crate::keys::{KeyError, KeyService, token::TokenKeys};
+use crate::limits::FILES_BESIDE_CLIENTS;
 use crate::net::{NetConfiguration, Outbox, Server, tls};
 use crate::ring::{Handle, Receiver, Ring, RingConfiguration, RingError, channel};
 use crate::session::{Domain, Settings};
@@ -27,8 +28,6 @@ const TICK: Duration = Duration::from_millis(250);
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the stop looks whether it is done.
 const STOP_LOOK: Duration = Duration::from_millis(5);
-/// Sockets beside clients: listeners, `ctl`, the monitor.
-const FILES_BESIDE_CLIENTS: u32 = 64;
 
 /// Why the relay does not start. Shown to a person; says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -270,6 +269,10 @@ fn settings(configuration: &Configuration) -> Settings {
     settings.suites.clone_from(&configuration.policy.suites);
     settings.requires_signatures = configuration.policy.signed;
     settings.hides_users = configuration.policy.hide_users;
+    settings.logins_per_minute = configuration.limits.logins_per_minute;
+    settings.login_time_max = configuration.limits.login.0;
+    settings.idle_time_max = configuration.limits.idle.0;
+    settings.outbox_octets_max = configuration.limits.outbox.octets();
     settings.spool.lines_max = u64::from(configuration.limits.queue_lines);
     settings.spool.line_octets_max = configuration.limits.queue_size.0;
     settings.spool.chunk_octets_max = configuration.limits.queue_size.0;

@@ -36,6 +36,8 @@ pub(super) struct Connection {
     pub(super) heard_at: Now,
     /// Octets given to the outbox and not yet known to be sent.
     pub(super) outbox_octets: usize,
+    /// Octets in the outbox at which lines of the queue stay in the spool.
+    outbox_octets_max: usize,
     pub(super) is_closing: bool,
     pub(super) post: LinkPost,
 }
@@ -51,9 +53,20 @@ impl Connection {
             opened_at: now,
             heard_at: now,
             outbox_octets: 0,
+            outbox_octets_max: settings.outbox_octets_max,
             is_closing: false,
             post: LinkPost::default(),
         }
+    }
+
+    /// Whether its outbox takes another line of a queue.
+    pub(super) const fn has_room(&self) -> bool {
+        self.outbox_octets < self.outbox_octets_max && !self.is_closing
+    }
+
+    /// Whether no more than half of what may wait in its outbox does.
+    pub(super) const fn is_half_empty(&self) -> bool {
+        self.outbox_octets <= self.outbox_octets_max / 2
     }
 
     /// The longest line that the other side takes, CRLF included.

@@ -9,7 +9,6 @@ use protocol::{AddressBuf, Command, Parameter};
 
 use super::Domain;
 use super::connection::{Connection, ConnectionId};
-use super::limits;
 use super::post::{Batch, QueuedLine};
 use crate::clock::Now;
 use crate::event::Event;
@@ -258,11 +257,6 @@ enum Next {
 }
 
 impl Connection {
-    /// Whether its outbox takes another line of a queue.
-    pub(super) const fn has_room(&self) -> bool {
-        self.outbox_octets < limits::OUTBOX_OCTETS_MAX && !self.is_closing
-    }
-
     /// Whether a chunk has not left its outbox yet.
     pub(super) const fn has_chunk_pending(&self) -> bool {
         self.post.given_octets.saturating_sub(self.outbox_octets as u64) < self.post.chunk_end

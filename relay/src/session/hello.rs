@@ -6,6 +6,16 @@ use super::answer::Answer;
 use super::connection::ConnectionId;
 use super::{Domain, Effect};
 
+/// What a connection gets in place of a greeting where there is no room for it (SPEC.md §5).
+#[must_use]
+pub const fn crowded(is_source_crowded: bool) -> &'static str {
+    if is_source_crowded {
+        "421 :too many connections from your address\r\n"
+    } else {
+        "421 :too many connections\r\n"
+    }
+}
+
 impl Domain {
     /// Handles 015 and 019.
     pub(super) fn hello(&mut self, id: ConnectionId, command: &Command<'_>) -> Answer {

@@ -57,7 +57,8 @@ impl Domain {
         let Some(connection) = self.connections.get(&id) else { return Ok(()) };
         self.logins.take(network(connection.peer.address), now).map_err(|seconds| {
             self.effects.push(super::Effect::Event(Event::LoginsLimited));
-            let text = format!("{} logins a minute from one network", limits::LOGINS_PER_MINUTE);
+            let count = self.settings.logins_per_minute;
+            let text = format!("{count} logins a minute from one network");
             retry(453, seconds, &text)
         })
     }

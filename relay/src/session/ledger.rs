@@ -12,8 +12,8 @@ use std::time::Duration;
 use protocol::identifier::{GenerationId, MessageId, SessionId};
 use protocol::{AddressBuf, Code, Command, CommandBuilder};
 
-use super::simulation::{Person, Simulation, code};
-use super::{ConnectionId, limits};
+use super::simulation::{DOMAIN, Person, Simulation, code};
+use super::{ConnectionId, Settings};
 use crate::store::Fault;
 
 /// A session between two people, as far as the relay sees it.
@@ -83,7 +83,15 @@ pub(super) fn befriend(
 
 /// Two friends, both logged in, who have taken up their queues.
 pub(super) fn friends(seed: u64) -> (Simulation, (Person, ConnectionId), (Person, ConnectionId)) {
-    let mut simulation = Simulation::new(seed);
+    friends_with(seed, Settings::defaults(DOMAIN))
+}
+
+/// As [`friends`], in a domain with these settings.
+pub(super) fn friends_with(
+    seed: u64,
+    settings: Settings,
+) -> (Simulation, (Person, ConnectionId), (Person, ConnectionId)) {
+    let mut simulation = Simulation::with_settings(seed, settings);
     let (alice, at_alice) = simulation.enrol("alice");
     let (bob, at_bob) = simulation.enrol("bob");
     befriend(&mut simulation, (&alice, at_alice), (&bob, at_bob));
@@ -357,7 +365,8 @@ impl Run {
             client.read(&mut self.simulation);
         }
         for connection in self.simulation.domain.connections.values() {
-            let max = limits::OUTBOX_OCTETS_MAX + protocol::limits::LINE_OCTETS_MAX;
+            let max =
+                self.simulation.settings.outbox_octets_max + protocol::limits::LINE_OCTETS_MAX;
             assert!(connection.outbox_octets < max, "{} octets", connection.outbox_octets);
         }
     }

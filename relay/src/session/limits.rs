@@ -4,13 +4,7 @@
 
 use std::time::Duration;
 
-use crate::store;
-
-/// Octets that may wait in a connection's outbox before lines stay in the spool instead.
-pub const OUTBOX_OCTETS_MAX: usize = 256 * 1_024;
-
-/// 011 lines in a minute from one network (an IPv4 address, a /64 of IPv6): 450 with RETRY.
-pub const LOGINS_PER_MINUTE: u32 = 60;
+use crate::{roster, store};
 
 /// Networks whose logins are counted apart; those beyond share one count.
 pub const NETWORKS_COUNTED_MAX: usize = 65_536;
@@ -18,8 +12,9 @@ pub const NETWORKS_COUNTED_MAX: usize = 65_536;
 /// Failed proofs and invitations on one link: the last one is answered, then 421 closes the link.
 pub const FAILURES_MAX: u8 = 3;
 
-/// Octets in a connection's outbox at which it is closed: its client sends commands and reads no
-/// answers. Lines of a queue stop long before.
+/// Octets in a connection's outbox at which it is closed (421): its client asks for one long answer
+/// after the other and reads none. Lines of a queue stop long before, and nothing more is received
+/// from a client that reads so little (`net`).
 pub const OUTBOX_OCTETS_CLOSE: usize = 8 << 20;
 
 /// Lines that wait on one link for a choice after 350; at more the oldest is forgotten, and its
@@ -74,12 +69,6 @@ pub const PREKEYS_TAKEN_PER_HOUR: u32 = 10;
 /// Pairs of accounts whose takes are counted apart; those beyond share one count.
 pub const PREKEY_PAIRS_COUNTED_MAX: usize = 65_536;
 
-/// How long a link may take from its greeting to its proof or registration: 421.
-pub const LOGIN_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// How long nothing may come on a link that is logged in; its client pings every minute: 421.
-pub const IDLE_TIME_MAX: Duration = Duration::from_secs(10 * 60);
-
 /// How often rates, spent invitations and version numbers are swept.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -95,6 +84,9 @@ pub const LINES_TOLD_AT_ONCE: usize = 512;
 /// Octets of those lines after which it does.
 pub const OCTETS_TOLD_AT_ONCE: usize = 1 << 20;
 
+/// Octets of a roster's entry in an answer, beside its blob: an address and a few words.
+const ROSTER_ENTRY_OCTETS_MAX: usize = 512;
+
 /// Accounts in one answer to an operator. Each costs the check of a signature.
 pub const USERS_SHOWN_MAX: usize = 200;
 
@@ -108,5 +100,11 @@ const _: () = {
     let octets = OCTETS_TOLD_AT_ONCE + protocol::limits::LINE_OCTETS_MAX * devices;
     assert!(octets + (512 << 10) < store::limits::COMMIT_OCTETS_MAX);
     assert!(RELEASE_OPERATIONS_MAX + 3 * devices < store::limits::COMMIT_OPERATIONS_MAX);
-    assert!(OUTBOX_OCTETS_MAX < OUTBOX_OCTETS_CLOSE);
+    // Behind a full outbox there is room for the longest answer: a roster with every blob full.
+    let contacts = roster::limits::CONTACTS_MAX + roster::limits::REQUESTS_MAX;
+    let entry = protocol::limits::ROSTER_BLOB_OCTETS_MAX + ROSTER_ENTRY_OCTETS_MAX;
+    assert!(crate::limits::OUTBOX_SETTING_MAX + contacts * entry < OUTBOX_OCTETS_CLOSE);
+    // The network refuses nothing that a session takes; a sixteenth is more than TLS adds.
+    let sealed = OUTBOX_OCTETS_CLOSE + OUTBOX_OCTETS_CLOSE / 16;
+    assert!(sealed <= crate::limits::OUTBOX_BYTES_REFUSED);
 };

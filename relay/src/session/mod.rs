@@ -57,6 +57,7 @@ use protocol::{Address, AddressBuf, Code, Command, Line};
 
 pub use answer::Answer;
 pub use connection::{ConnectionId, Peer};
+pub use hello::crowded;
 pub use post::PostCounts;
 pub use settings::Settings;
 
@@ -140,6 +141,11 @@ impl Domain {
         let settings = settings.under_policy_of(&*store);
         Self {
             post: Post::new(settings.spool),
+            logins: Rate::new(
+                settings.logins_per_minute,
+                Duration::from_secs(60),
+                limits::NETWORKS_COUNTED_MAX,
+            ),
             settings,
             store,
             connections: HashMap::new(),
@@ -148,11 +154,6 @@ impl Domain {
             prekeys: Prekeys::new(),
             presences: Presences::new(),
             rosters: Rosters::new(),
-            logins: Rate::new(
-                limits::LOGINS_PER_MINUTE,
-                Duration::from_secs(60),
-                limits::NETWORKS_COUNTED_MAX,
-            ),
             requests: Rate::new(
                 limits::REQUESTS_PER_HOUR,
                 Duration::from_secs(3_600),
@@ -197,10 +198,11 @@ impl Domain {
         if connection.is_closing || self.is_stopping {
             return;
         }
-        connection.heard_at = now;
         let mut lines = std::mem::take(&mut connection.lines);
         lines.push(octets);
+        let mut is_heard = false;
         while let Some(line) = lines.next_line() {
+            is_heard = true;
             match line.and_then(Line::parse) {
                 Ok(Line::Command(command)) => self.dispatch(id, &command, now),
                 Ok(Line::Reply(_)) => self.emit(Event::ReplyIgnored),
@@ -213,6 +215,10 @@ impl Domain {
         }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.lines = lines;
+            // Octets of a line that does not end are no sign of life.
+            if is_heard {
+                connection.heard_at = now;
+            }
         }
     }
 
@@ -233,7 +239,7 @@ impl Domain {
     pub fn flushed(&mut self, id: ConnectionId, pending_octets: usize, _now: Now) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.outbox_octets = pending_octets;
-            if pending_octets <= limits::OUTBOX_OCTETS_MAX / 2 {
+            if connection.is_half_empty() {
                 self.pump(id);
             }
         }
@@ -385,6 +391,8 @@ impl Domain {
         }
         if connection.outbox_octets + octets.len() > limits::OUTBOX_OCTETS_CLOSE {
             connection.is_closing = true;
+            let goodbye = format!("421 :{} octets wait unread\r\n", connection.outbox_octets);
+            self.effects.push(Effect::Send(id, goodbye.into_bytes()));
             self.effects.push(Effect::Close(id));
             return self.emit(Event::OutboxOverflowed);
         }

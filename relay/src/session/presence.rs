@@ -11,7 +11,6 @@ use super::Domain;
 use super::answer::{Answer, AnswerLine};
 use super::connection::ConnectionId;
 use super::failure::Caller;
-use super::limits;
 use crate::clock::Now;
 use crate::presence::offline;
 
@@ -137,7 +136,7 @@ impl Domain {
     /// Sends a line that nobody misses: dropped if half of the link's outbox is waiting.
     pub(super) fn tell(&mut self, id: ConnectionId, line: CommandBuilder) {
         let Some(connection) = self.connections.get(&id) else { return };
-        if connection.outbox_octets <= limits::OUTBOX_OCTETS_MAX / 2 {
+        if connection.is_half_empty() {
             self.send(id, format!("{}\r\n", line.finish()).into_bytes());
         }
     }

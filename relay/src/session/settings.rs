@@ -1,5 +1,7 @@
 //! What the domain's operator decides: the part of the configuration that sessions obey.
 
+use std::time::Duration;
+
 use protocol::capability::Capabilities;
 use protocol::limits::LINE_OCTETS_MAX;
 use protocol::policy::Policy;
@@ -24,6 +26,14 @@ pub struct Settings {
     pub requires_signatures: bool,
     /// Whether unknown users are answered as known ones who told nothing.
     pub hides_users: bool,
+    /// 011 lines in a minute from one network (an IPv4 address, a /64 of IPv6): 453 with RETRY.
+    pub logins_per_minute: u32,
+    /// How long a link may take from its greeting to its proof or registration: 421.
+    pub login_time_max: Duration,
+    /// How long no line may come on a link that is logged in; its client pings every minute: 421.
+    pub idle_time_max: Duration,
+    /// Octets that may wait in a connection's outbox before lines stay in the spool instead.
+    pub outbox_octets_max: usize,
     /// What queues may hold, and for how long.
     pub spool: spool::Settings,
 }
@@ -39,6 +49,10 @@ impl Settings {
             suites: vec!["M1".into(), "M2".into()],
             requires_signatures: false,
             hides_users: true,
+            logins_per_minute: 120,
+            login_time_max: Duration::from_secs(30),
+            idle_time_max: Duration::from_secs(10 * 60),
+            outbox_octets_max: 256 * 1_024,
             spool: spool::Settings::defaults(),
         }
     }

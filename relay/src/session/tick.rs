@@ -26,23 +26,24 @@ impl Domain {
 
     /// Closes links that do not log in, or from which nothing comes.
     fn close_idle(&mut self, now: Now) {
-        let idle: Vec<(ConnectionId, &str)> = self
+        let (login_max, idle_max) = (self.settings.login_time_max, self.settings.idle_time_max);
+        let idle: Vec<(ConnectionId, String)> = self
             .connections
             .iter()
             .filter(|(_, connection)| !connection.is_closing)
             .filter_map(|(id, connection)| {
                 let since = |at: Now| now.since_start.saturating_sub(at.since_start);
                 let is_proven = connection.handshake.state() == State::Proven;
-                if is_proven && since(connection.heard_at) >= limits::IDLE_TIME_MAX {
-                    return Some((*id, "nothing came for ten minutes"));
+                if is_proven && since(connection.heard_at) >= idle_max {
+                    return Some((*id, format!("no line came for {} s", idle_max.as_secs())));
                 }
-                let is_slow = !is_proven && since(connection.opened_at) >= limits::LOGIN_TIME_MAX;
-                is_slow.then_some((*id, "half a minute without a login"))
+                let is_slow = !is_proven && since(connection.opened_at) >= login_max;
+                is_slow.then(|| (*id, format!("no login in {} s", login_max.as_secs())))
             })
             .collect();
         for (id, text) in idle {
             self.emit(Event::IdleClosed);
-            self.close(id, Answer::text(421, text));
+            self.close(id, Answer::text(421, &text));
         }
     }
 

@@ -7,7 +7,6 @@ use protocol::Command;
 use super::Domain;
 use super::answer::Answer;
 use super::connection::ConnectionId;
-use super::limits;
 use crate::route::fan_out;
 
 impl Domain {
@@ -30,8 +29,7 @@ impl Domain {
         for device in devices.recipients {
             let Some(&link) = self.online.get(&device) else { continue };
             let Some(connection) = self.connections.get(&link) else { continue };
-            let is_idle = connection.outbox_octets <= limits::OUTBOX_OCTETS_MAX / 2;
-            if is_idle && !connection.is_closing {
+            if connection.is_half_empty() && !connection.is_closing {
                 let mut line = Vec::with_capacity(command.as_str().len() + 2);
                 command.forward(&[], &mut line);
                 self.send(link, line);

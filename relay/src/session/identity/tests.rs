@@ -7,6 +7,7 @@ use protocol::proof::{ALPN_CLIENT, Proof};
 use protocol::signature::Signer as _;
 use protocol::{AddressBuf, Code};
 
+use super::super::Settings;
 use super::super::simulation::{DOMAIN, Person, Simulation, code, exporter, signer};
 use super::*;
 
@@ -183,13 +184,14 @@ fn failures_close_the_link_at_their_limit() {
 
 #[test]
 fn logins_are_counted_for_each_network() {
-    let mut simulation = Simulation::new(8);
+    let settings = Settings { logins_per_minute: 7, ..Settings::defaults(DOMAIN) };
+    let mut simulation = Simulation::with_settings(8, settings);
     let (alice, _) = simulation.enrol("alice");
     let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     let key = alice.key.public_key();
     let line = alice.line(Code::IDENTITY).parameter("ALG", key.algorithm().name());
     let line = line.body(key.as_octets());
-    for login in 0..limits::LOGINS_PER_MINUTE {
+    for login in 0..7 {
         let id = simulation.connect_from(address);
         simulation.greet(id, &alice);
         let answer = simulation.ask(id, &line);
@@ -198,7 +200,7 @@ fn logins_are_counted_for_each_network() {
     let id = simulation.connect_from(address);
     simulation.greet(id, &alice);
     let answer = simulation.expect(id, &line, 453);
-    assert!(answer.contains("RETRY=60"), "{answer}");
+    assert!(answer.contains("RETRY=60") && answer.contains("7 logins"), "{answer}");
     let elsewhere = simulation.connect();
     simulation.greet(elsewhere, &alice);
     simulation.expect(elsewhere, &line, 334);
@@ -213,20 +215,41 @@ fn logins_are_counted_for_each_network() {
 
 #[test]
 fn links_close_when_nothing_comes() {
-    let mut simulation = Simulation::new(9);
+    let (login, idle) = (Duration::from_secs(5), Duration::from_secs(40));
+    let settings =
+        Settings { login_time_max: login, idle_time_max: idle, ..Settings::defaults(DOMAIN) };
+    let mut simulation = Simulation::with_settings(9, settings);
     let (_, a) = simulation.enrol("alice");
     let slow = simulation.connect();
-    simulation.advance(limits::LOGIN_TIME_MAX - Duration::from_millis(1));
+    simulation.advance(login - Duration::from_millis(1));
     simulation.say(slow, "015");
     assert!(!simulation.is_closed(slow));
     simulation.advance(Duration::from_millis(1));
-    assert_eq!(code(&simulation.take(slow)[0]), 421);
+    assert_eq!(simulation.take(slow), ["421 :no login in 5 s"]);
     assert!(simulation.is_closed(slow), "a ping does not make it longer");
     simulation.expect(a, "015", 250);
-    simulation.advance(limits::IDLE_TIME_MAX - Duration::from_millis(1));
+    simulation.advance(idle - Duration::from_millis(1));
     assert!(!simulation.is_closed(a));
     simulation.advance(Duration::from_millis(1));
-    assert_eq!(code(&simulation.take(a)[0]), 421);
+    assert_eq!(simulation.take(a), ["421 :no line came for 40 s"]);
+    assert!(simulation.is_closed(a));
+}
+
+#[test]
+fn octets_of_a_line_without_end_are_no_sign_of_life() {
+    let settings =
+        Settings { idle_time_max: Duration::from_secs(40), ..Settings::defaults(DOMAIN) };
+    let mut simulation = Simulation::with_settings(11, settings);
+    let (_, a) = simulation.enrol("alice");
+    simulation.expect(a, "015", 250);
+    for _ in 0..39 {
+        simulation.advance(Duration::from_secs(1));
+        simulation.domain.received(a, b"0", simulation.now);
+        simulation.settle();
+        assert!(!simulation.is_closed(a));
+    }
+    simulation.advance(Duration::from_secs(1));
+    assert_eq!(simulation.take(a), ["421 :no line came for 40 s"]);
     assert!(simulation.is_closed(a));
 }
 

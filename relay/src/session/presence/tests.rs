@@ -5,7 +5,6 @@ use std::time::Duration;
 use protocol::Code;
 
 use super::super::simulation::{Simulation, code, parameter};
-use super::*;
 
 #[test]
 fn approved_contacts_are_told_of_each_change_once() {
@@ -39,7 +38,7 @@ fn presence_is_dropped_where_half_an_outbox_waits() {
     let [(_, a), (bob, b)] = simulation.friends();
     simulation.stall(a, true);
     let query = format!("015 H-ID={}", "x".repeat(32));
-    while simulation.pending(a) <= limits::OUTBOX_OCTETS_MAX / 2 {
+    while simulation.pending(a) <= simulation.settings.outbox_octets_max / 2 {
         assert_eq!(code(&simulation.ask(a, &query)), 250);
     }
     simulation.expect(b, &format!("120 FROM {} STATE=away", bob.device), 250);

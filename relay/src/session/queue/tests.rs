@@ -2,9 +2,12 @@
 
 use protocol::Code;
 
-use super::super::ledger::{Talk, answer, friends, numbered, queued};
-use super::super::simulation::{Simulation, code};
+use super::super::ledger::{Talk, answer, friends, friends_with, numbered, queued};
+use super::super::simulation::{DOMAIN, Simulation, code};
 use super::super::{ConnectionId, Settings, limits};
+
+/// More than the lines of 20,000 octets here have.
+const LINE_OCTETS: usize = 30_000;
 
 fn numbers(lines: &[String]) -> Vec<u64> {
     lines.iter().filter_map(|line| Some(numbered(line)?.0)).collect()
@@ -64,7 +67,14 @@ fn as_many_as_allowed_are_kept_and_no_more() {
 
 #[test]
 fn a_reader_that_never_reads_costs_no_more_than_its_outbox() {
-    let (mut simulation, (alice, at_alice), (bob, at_bob)) = friends(3);
+    for outbox_octets_max in [128 << 10, 256 << 10, 512 << 10] {
+        reads_never(outbox_octets_max);
+    }
+}
+
+fn reads_never(outbox_octets_max: usize) {
+    let settings = Settings { outbox_octets_max, ..Settings::defaults(DOMAIN) };
+    let (mut simulation, (alice, at_alice), (bob, at_bob)) = friends_with(3, settings);
     let mut talk = Talk::new(&alice, &bob.account);
     simulation.stall(at_bob, true);
     let body = vec![1; 20_000];
@@ -75,10 +85,13 @@ fn a_reader_that_never_reads_costs_no_more_than_its_outbox() {
         answer(&mut simulation, at_alice, &line);
         lines.push(line);
         let octets = simulation.domain.connections[&at_bob].outbox_octets;
-        assert!(octets < limits::OUTBOX_OCTETS_MAX + 30_000, "{octets}");
+        assert!(octets < outbox_octets_max + LINE_OCTETS, "{octets}");
     }
     let mut got = queued(&mut simulation, at_bob);
-    assert!(got.len() < 15, "{}", got.len());
+    // The line that filled the outbox is the last.
+    let given = got.iter().map(String::len).sum::<usize>();
+    assert!(given < outbox_octets_max + LINE_OCTETS, "{given}");
+    assert!(given + LINE_OCTETS > outbox_octets_max, "{given}");
     simulation.stall(at_bob, false);
     got.extend(queued(&mut simulation, at_bob));
     assert!(got == lines, "{} of {}", got.len(), lines.len());
@@ -127,11 +140,15 @@ fn a_client_that_reads_no_answers_is_closed() {
     let octets = simulation.domain.connections[&at_alice].outbox_octets;
     assert!(octets <= limits::OUTBOX_OCTETS_CLOSE, "{octets}");
     assert!(simulation.domain.connections[&at_alice].is_closing);
+    simulation.settle();
+    let goodbye = simulation.take(at_alice).pop().unwrap();
+    assert_eq!(code(&goodbye), 421, "{goodbye}");
+    assert!(simulation.is_closed(at_alice));
 }
 
 #[test]
 fn a_full_queue_is_refused_and_empties() {
-    let mut settings = Settings::defaults(super::super::simulation::DOMAIN);
+    let mut settings = Settings::defaults(DOMAIN);
     settings.spool.lines_max = 4;
     let mut simulation = Simulation::with_settings(5, settings);
     let (alice, at_alice) = simulation.enrol("alice");
