@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod depot;
 pub mod directory;
 pub mod event;
 pub mod keys;

@@ -24,7 +24,7 @@ const RELAY_LAYERS: &[&[&str]] = &[
     &["clock", "config", "error", "event", "limits"],
     &["keys", "ring"],
     &["mesh", "net", "store"],
-    &["directory", "presence", "roster", "route", "spool"],
+    &["depot", "directory", "presence", "roster", "route", "spool"],
     &["session"],
     &["admin", "command", "sandbox", "serve"],
 ];

@@ -26,7 +26,7 @@ pub enum Table {
     Dedupe = 9,
     /// Sessions between devices. Owner device, sort SID.
     Session = 10,
-    /// Files. Owner account, sort the file's id.
+    /// Files that are kept for somebody. Owner account, sort a hash of the file's label.
     File = 11,
     /// Invitations. Owner empty, sort hash of the invitation.
     Invite = 12,
@@ -38,7 +38,7 @@ pub enum Table {
     Presence = 15,
     /// Lines waiting for another domain. Owner domain, sort number.
     Outbound = 16,
-    /// Pieces of files. Owner the file's id, sort number.
+    /// Chunks of kept files. Owner the hash of the file's label, sort number.
     Chunk = 17,
     /// Audit and log entries. Owner empty, sort number.
     Log = 18,
