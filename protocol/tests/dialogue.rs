@@ -326,7 +326,7 @@ fn every_transcript_follows_the_protocol() {
         run(&text).unwrap_or_else(|mismatch| panic!("{name} {mismatch}"));
         count += 1;
     }
-    assert_eq!(count, 13);
+    assert_eq!(count, 14);
 }
 
 #[test]

@@ -663,7 +663,7 @@ pub const REPLIES: &[(u16, &str, &str)] = &[
     (350, "recipient busy: choose", "`[ALT=] [UNTIL=]`"),
     (354, "send chunks", "`TO-CHUNK=`"),
     (421, "closing the link", ""),
-    (450, "try later", "`[RETRY=]` in seconds"),
+    (450, "try later", "`[RETRY=]` in seconds, `[FROM-CHUNK=]` (802, 804)"),
     (451, "token or local fault", "`[RETRY=]` in seconds"),
     (452, "quota", ""),
     (453, "slow down", "`RETRY=` in seconds"),

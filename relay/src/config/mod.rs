@@ -228,6 +228,8 @@ pub struct LimitsSection {
     pub queue_lines: u32,
     /// Octets waiting for one device.
     pub queue_size: Size,
+    /// Octets of files kept for one account.
+    pub files_size: Size,
     /// Silence after which a connection is closed.
     pub idle: Span,
     /// How long the TLS handshake may take.
@@ -248,6 +250,7 @@ impl Default for LimitsSection {
             outbox: Size(256 << 10),
             queue_lines: 10_000,
             queue_size: Size(256 << 20),
+            files_size: Size(256 << 20),
             idle: Span(Duration::from_secs(600)),
             handshake: Span(Duration::from_secs(10)),
             login: Span(Duration::from_secs(30)),

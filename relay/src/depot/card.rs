@@ -44,7 +44,7 @@ impl Label {
         Row::new(Table::File, self.account.as_str().as_bytes(), &self.name())
     }
 
-    pub(super) fn chunk_row(&self, number: u64) -> Row {
+    pub(crate) fn chunk_row(&self, number: u64) -> Row {
         Row::numbered(Table::Chunk, &self.name(), number)
     }
 }
@@ -79,13 +79,6 @@ impl Card {
         let each = CHUNK_TAG_OCTETS as u64 + limits::CHUNK_EXTRA_OCTETS;
         let extra = self.shape.chunk_count().saturating_mul(each);
         self.shape.size_octets().saturating_add(extra)
-    }
-
-    /// Octets of sealed chunk `number`; `None` behind the last.
-    #[must_use]
-    pub fn sealed_octets(&self, number: u64) -> Option<usize> {
-        let octets = usize::try_from(self.shape.octets_of(number)?).ok()?;
-        Some(octets + CHUNK_TAG_OCTETS)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -123,6 +116,13 @@ impl Card {
             is_doomed: flag == 1,
         })
     }
+}
+
+/// Octets of sealed chunk `number`; `None` behind the last.
+#[must_use]
+pub fn sealed_octets(shape: Shape, number: u64) -> Option<usize> {
+    let octets = usize::try_from(shape.octets_of(number)?).ok()?;
+    Some(octets + CHUNK_TAG_OCTETS)
 }
 
 #[cfg(test)]
@@ -168,9 +168,9 @@ mod tests {
     fn sizes() {
         let card = card();
         assert_eq!(card.octets(), 10_000 + 3 * (16 + limits::CHUNK_EXTRA_OCTETS));
-        assert_eq!(card.sealed_octets(0), Some(4_112));
-        assert_eq!(card.sealed_octets(2), Some(10_000 - 2 * 4_096 + 16));
-        assert_eq!(card.sealed_octets(3), None);
+        assert_eq!(sealed_octets(card.shape, 0), Some(4_112));
+        assert_eq!(sealed_octets(card.shape, 2), Some(10_000 - 2 * 4_096 + 16));
+        assert_eq!(sealed_octets(card.shape, 3), None);
         assert!(!card.is_whole() && Card { next: 3, ..card }.is_whole());
     }
 

@@ -16,9 +16,10 @@ mod tests;
 
 use std::collections::HashMap;
 
+use protocol::file::Shape;
 use protocol::{Address, AddressBuf};
 
-pub use card::{Card, Label};
+pub use card::{Card, Label, sealed_octets};
 pub use removal::{Removal, Swept};
 
 use crate::store::{Direction, Operation, Outcome, Store, StoreError, Table};
@@ -81,6 +82,20 @@ pub struct Stored {
     is_repeat: bool,
 }
 
+impl Stored {
+    /// The file that it belongs to.
+    #[must_use]
+    pub const fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// Its number in the file.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 /// What became of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -140,11 +155,7 @@ impl Depot {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn cards(
-        &self,
-        store: &dyn Store,
-        account: Address<'_>,
-    ) -> Result<Vec<Card>, StoreError> {
+    pub fn cards(&self, store: &dyn Store, account: Address<'_>) -> Result<Vec<Card>, StoreError> {
         let owner = account.as_str().as_bytes();
         let (first, last) = ([], [0xFF; 32]);
         let limit = limits::FILES_KEPT_MAX + 1;
@@ -221,7 +232,7 @@ impl Depot {
         (number, sealed): (u64, Vec<u8>),
     ) -> Result<Option<(Stored, Vec<Operation>)>, DepotError> {
         let Some(open) = self.open(store, label)? else { return Ok(None) };
-        if open.card.sealed_octets(number) != Some(sealed.len()) {
+        if sealed_octets(open.card.shape, number) != Some(sealed.len()) {
             return Err(DepotError::Misfit);
         }
         if open.is_stale || open.in_flight >= limits::CHUNKS_STORING_MAX {
@@ -272,17 +283,21 @@ impl Depot {
         verdict
     }
 
-    /// A sealed chunk that is kept; `None` if it is gone.
+    /// A sealed chunk of a file of this shape that is kept; `None` if it is gone.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Those of the store; [`StoreError::Damaged`] also for one of another length.
     pub fn chunk(
         &self,
         store: &dyn Store,
         label: &Label,
-        number: u64,
+        (shape, number): (Shape, u64),
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        store.get(&label.chunk_row(number))
+        let Some(chunk) = store.get(&label.chunk_row(number))? else { return Ok(None) };
+        if sealed_octets(shape, number) != Some(chunk.len()) {
+            return Err(StoreError::Damaged { text: "a chunk of a kept file".to_owned() });
+        }
+        Ok(Some(chunk))
     }
 
     /// Plans the mark that a file is to be removed, by which a removal survives a crash; `None` if
@@ -309,11 +324,7 @@ impl Depot {
     }
 
     /// The file that chunks come for, read if it is not in memory.
-    fn open(
-        &mut self,
-        store: &dyn Store,
-        label: &Label,
-    ) -> Result<Option<&mut Open>, DepotError> {
+    fn open(&mut self, store: &dyn Store, label: &Label) -> Result<Option<&mut Open>, DepotError> {
         if !self.open.contains_key(label) {
             let card = read_card(store, label)?.filter(|card| !card.is_doomed);
             let Some(card) = card else { return Ok(None) };

@@ -168,10 +168,13 @@ fn chunks_come_in_order_and_stay_as_they_are() {
     assert_eq!(bench.add(&one, 2), Ok(NEW));
     assert!(bench.depot.card(&bench.store, label).unwrap().unwrap().is_whole());
     for number in 0..3 {
-        let chunk = bench.depot.chunk(&bench.store, label, number).unwrap();
+        let chunk = bench.depot.chunk(&bench.store, label, (one.shape, number)).unwrap();
         assert_eq!(chunk, Some(sealed(number)));
     }
-    assert_eq!(bench.depot.chunk(&bench.store, label, 3), Ok(None));
+    assert_eq!(bench.depot.chunk(&bench.store, label, (one.shape, 3)), Ok(None));
+    bench.commit(vec![Operation::Put { row: label.chunk_row(0), value: vec![1] }]);
+    let damaged = bench.depot.chunk(&bench.store, label, (one.shape, 0));
+    assert!(matches!(damaged, Err(StoreError::Damaged { .. })), "{damaged:?}");
     let other = card(2, 3);
     let chunk = (0, sealed(0));
     assert_eq!(bench.depot.add_chunk(&bench.store, &other.label, chunk), Ok(None), "not kept");
@@ -183,8 +186,7 @@ fn chunks_under_way_at_n_and_one_more() {
     let one = card(1, 100);
     bench.keep(&one).unwrap();
     let window = limits::CHUNKS_STORING_MAX as u64;
-    let mut stored: Vec<_> =
-        (0..window).map(|number| bench.plan(&one, number).unwrap()).collect();
+    let mut stored: Vec<_> = (0..window).map(|number| bench.plan(&one, number).unwrap()).collect();
     assert_eq!(bench.plan(&one, window), Err(DepotError::Crowded));
     assert_eq!(bench.plan(&one, 0), Err(DepotError::Crowded), "repeats count, too");
     for (stored, outcome) in stored.drain(..).zip(bench.outcomes()) {

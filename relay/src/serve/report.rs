@@ -87,7 +87,7 @@ pub(super) fn spool_figures(counts: &PostCounts) -> Value {
     )
 }
 
-fn spool_counters(counts: &PostCounts) -> [(&'static str, u64); 12] {
+fn spool_counters(counts: &PostCounts) -> [(&'static str, u64); 18] {
     [
         ("taken", counts.taken),
         ("queued", counts.queued),
@@ -101,6 +101,12 @@ fn spool_counters(counts: &PostCounts) -> [(&'static str, u64); 12] {
         ("released", counts.released),
         ("expired", counts.expired),
         ("bounced", counts.bounced),
+        ("chunks_passed", counts.chunks_passed),
+        ("chunks_kept", counts.chunks_kept),
+        ("chunks_fetched", counts.chunks_fetched),
+        ("files_kept", counts.files_kept),
+        ("files_ended", counts.files_ended),
+        ("files_removed", counts.files_removed),
     ]
 }
 

@@ -275,7 +275,7 @@ fn settings(configuration: &Configuration) -> Settings {
     settings.outbox_octets_max = configuration.limits.outbox.octets();
     settings.spool.lines_max = u64::from(configuration.limits.queue_lines);
     settings.spool.line_octets_max = configuration.limits.queue_size.0;
-    settings.spool.chunk_octets_max = configuration.limits.queue_size.0;
+    settings.depot.octets_max = configuration.limits.files_size.0;
     settings.spool.life_ms = configuration.policy.retention.milliseconds();
     settings
 }

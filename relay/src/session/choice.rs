@@ -13,7 +13,7 @@ use super::connection::ConnectionId;
 use super::delivery::Letter;
 use super::failure::{Caller, retry};
 use super::limits;
-use super::message::Passage;
+use super::message::{Passage, Promise};
 use super::post::{Batch, Choice};
 use crate::clock::Now;
 use crate::route::fan_out;
@@ -76,7 +76,7 @@ impl Domain {
         match via {
             None if !asks => Ok(Way::Pass),
             None => {
-                if let Some(answer) = self.first_answer(passage.statement) {
+                if let Some(answer) = self.first_answer(passage) {
                     return Err(answer);
                 }
                 self.remember_choice(passage, now);
@@ -120,18 +120,19 @@ impl Domain {
                 SpoolError::Full => Answer::text(452, "too many lines are held for this user"),
                 error => error.into(),
             };
-            return Err(self.first_answer(passage.statement).unwrap_or(answer));
+            return Err(self.first_answer(passage).unwrap_or(answer));
         }
         self.post.holders.begin(&account);
         let (caller, statement) = (passage.caller.clone(), passage.statement.cloned());
         let message_id: Box<str> = passage.command.parameter("MID").unwrap_or_default().into();
+        let promise = Promise::new(252, passage);
         self.commit_batch(batch, now, move |domain, outcome, _, now| {
             domain.post.holders.end(&account);
             if outcome == Outcome::Durable {
                 domain.post.counts.held += 1;
                 domain.drop_choice(caller.id, account.as_address(), &message_id);
             }
-            domain.answer_passage(&caller, statement.as_deref(), outcome, (252, 0), now);
+            domain.answer_passage(&caller, statement.as_deref(), outcome, (promise, 0), now);
             domain.release_held(&account, now);
         });
         Ok(Way::Done)

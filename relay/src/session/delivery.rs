@@ -38,7 +38,7 @@ impl Domain {
         is_copy: bool,
     ) -> Result<(), SpoolError> {
         let is_live = self.online.get(device).and_then(|id| self.connections.get(id));
-        let is_live = is_live.is_some_and(|link| link.may_take_next(letter.kind));
+        let is_live = is_live.is_some_and(Connection::may_take_next);
         let mut octets = None;
         let write = |number: u64, value: &mut Vec<u8>| {
             let start = value.len();
@@ -56,8 +56,7 @@ impl Domain {
         };
         let appended =
             self.post.spool.append(&*self.store, parcel, write, &mut batch.operations)?;
-        let is_chunk = letter.kind == Kind::Chunk;
-        batch.lines.push(QueuedLine { appended, octets, is_copy, is_chunk });
+        batch.lines.push(QueuedLine { appended, octets, is_copy });
         Ok(())
     }
 
@@ -102,8 +101,7 @@ impl Domain {
     fn push(&mut self, line: QueuedLine) -> bool {
         let Some(&id) = self.online.get(&line.appended.owner) else { return false };
         let Some(connection) = self.connections.get_mut(&id) else { return false };
-        let kind = if line.is_chunk { Kind::Chunk } else { Kind::Line };
-        let may_take_next = connection.may_take_next(kind);
+        let may_take_next = connection.may_take_next();
         let Some(feed) = &mut connection.post.feed else { return false };
         let number = line.appended.number;
         if feed.sent_up_to >= number {
@@ -111,11 +109,7 @@ impl Domain {
         }
         if let Some(octets) = line.octets.filter(|_| may_take_next) {
             feed.sent_up_to = number;
-            if line.is_chunk {
-                self.send_chunk(id, octets);
-            } else {
-                self.send(id, octets);
-            }
+            self.send(id, octets);
             self.post.counts.passed += 1;
             return true;
         }
@@ -215,19 +209,15 @@ impl Domain {
     /// Sends a row read back; whether there was room for it.
     fn send_entry(&mut self, id: ConnectionId, entry: Entry) -> bool {
         let Some(connection) = self.connections.get(&id) else { return false };
-        if !connection.has_room() || (entry.kind == Kind::Chunk && connection.has_chunk_pending()) {
+        if !connection.has_room() {
             return false;
         }
         self.post.counts.replayed += 1;
-        if entry.kind == Kind::Chunk {
-            self.send_chunk(id, entry.into_line());
-        } else {
-            self.send(id, entry.into_line());
-        }
+        self.send(id, entry.into_line());
         true
     }
 
-    fn report_damage(&mut self) {
+    pub(super) fn report_damage(&mut self) {
         self.post.counts.damaged += 1;
         self.emit(Event::QueueDamaged);
     }
@@ -263,10 +253,9 @@ impl Connection {
     }
 
     /// Whether the next line of its device's queue may be sent at once.
-    pub(super) fn may_take_next(&self, kind: Kind) -> bool {
+    pub(super) fn may_take_next(&self) -> bool {
         let is_up_to_date = self.post.feed.as_ref().is_some_and(|feed| !feed.is_behind);
-        let has_room_for_chunk = kind != Kind::Chunk || !self.has_chunk_pending();
-        is_up_to_date && self.has_room() && has_room_for_chunk
+        is_up_to_date && self.has_room()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Presence, roster pushes and low stocks (121, 632, 613) may come where a transcript does not show
 //! them; every other line must be the one shown.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,12 +35,13 @@ impl Runner {
         let mut simulation = Simulation::new(1);
         simulation.provision();
         let mut wires = BTreeMap::new();
+        let mut registered = BTreeSet::new();
         for link in &dialogue.links {
             let device = AddressBuf::parse(&link.device).unwrap();
             let device = device.as_address();
             let name = device.local().unwrap();
             let person = Person::with_device(name, device.device().unwrap());
-            if !is_registration {
+            if !is_registration && registered.insert(person.device.clone()) {
                 let id = simulation.register(&person);
                 simulation.drop_link(id);
             }

@@ -1,34 +1,38 @@
-//! 800–806: files. All lines but the chunks go the way of messages; chunks go past the store.
+//! 800–806: files. All lines but the chunks go the way of messages; a chunk goes past the store to
+//! a device that is there, or into the depot if the relay keeps its file.
 //!
 //! A chunk is passed to a device that is there and has all its lines, one at a time: at most one
 //! is in front of any other line. A few more wait in memory; then the sender is told to wait. For
-//! a device that is away chunks are queued, up to a quota of their own. For a chunk that was passed
-//! 252 says only that it left the relay, so that the sender keeps its pace; 801 asks for what is
-//! missing. SPEC.md §9.
+//! a chunk that was passed 252 says only that it left the relay, so that the sender keeps its
+//! pace; 801 asks for what is missing. Kept files: [`super::upload`], [`super::download`],
+//! [`super::disposal`]. SPEC.md §9.
 
+use protocol::file::Shape;
+use protocol::identifier::FileId;
 use protocol::{AddressBuf, Code, Command, Error};
 
 use super::Domain;
 use super::answer::Answer;
 use super::connection::ConnectionId;
-use super::delivery::Letter;
 use super::failure::{Caller, retry};
 use super::limits;
-use super::post::{Batch, Chunk};
+use super::post::Chunk;
 use crate::clock::Now;
+use crate::depot::{DepotError, Label};
 use crate::route::fan_out;
-use crate::spool::{Claim, Kind};
-use crate::store::Outcome;
 
 impl Domain {
     /// Handles 800–806.
     pub(super) fn file(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) -> Answer {
         let caller = Caller::new(id, command);
         let answer = match command.code() {
+            Code::FILE_ACCEPT => self.accept_kept(&caller, command),
+            Code::FILE_CANCEL => self.cancel_file(id, command, now),
             Code::FILE_CHUNK => self.chunk(&caller, command, now),
-            Code::FILE_OFFER => self.check_file_size(command),
             Code::FILE_FINISH => self.check_chunks_are_out(id, command),
-            Code::FILE_CANCEL => self.cancel_chunks(id, command),
+            Code::FILE_OFFER => self.check_offer(command),
+            Code::FILE_VERDICT => self.end_kept(command, now),
+            Code::FILE_WINDOW => self.widen_kept(&caller, command),
             _ => Ok(None),
         };
         match answer {
@@ -37,12 +41,15 @@ impl Domain {
         }
     }
 
-    fn check_file_size(&self, command: &Command<'_>) -> Result<Option<Answer>, Answer> {
+    fn check_offer(&self, command: &Command<'_>) -> Result<Option<Answer>, Answer> {
         let octets: u64 = command.need("SIZE")?;
         if octets > self.settings.file_octets_max {
             return Err(Answer::text(552, "this domain does not take files of that size"));
         }
-        Ok(None)
+        match chunk_count(command) {
+            Some(_) => Ok(None),
+            None => Err(Error::BadParameter("CHUNK").into()),
+        }
     }
 
     /// The line that ends a file does not overtake its chunks.
@@ -58,29 +65,40 @@ impl Domain {
                 return Err(retry(450, 1, "chunks are still on their way"));
             }
         }
-        Ok(None)
+        if to.is_device() || !self.relation(to, from.as_address())?.is_open() {
+            return Ok(None);
+        }
+        let label = Label::new(to, from.as_address(), command.need("FID")?);
+        match self.post.depot.card(&*self.store, &label)? {
+            Some(card) if !card.is_whole() => Err(DepotError::Missing { next: card.next }.into()),
+            _ => Ok(None),
+        }
     }
 
     /// Chunks of a file that is given up do not have to arrive.
-    fn cancel_chunks(
+    fn cancel_file(
         &mut self,
         id: ConnectionId,
         command: &Command<'_>,
+        now: Now,
     ) -> Result<Option<Answer>, Answer> {
         let from = self.proven(id)?;
         let to = self.local_recipient(command)?;
-        let file = command.parameter("FID").unwrap_or_default();
+        let file: FileId = command.need("FID")?;
         for device in fan_out(to, from.as_address(), self.devices_of(to)?, Vec::new()).recipients {
             let link = self.online.get(&device).and_then(|link| self.connections.get_mut(link));
             let Some(link) = link else { continue };
             let octets = &mut self.post.waiting_octets;
             // The sender gives the file up, so nobody waits for their answers.
             link.post.chunks.retain(|chunk| {
-                let is_dropped = chunk.from == from && *chunk.file == *file;
+                let is_dropped = chunk.from == from && *chunk.file == *file.as_str();
                 *octets -= if is_dropped { chunk.line.len() } else { 0 };
                 !is_dropped
             });
         }
+        // Either side may give a kept file up.
+        self.dispose(&Label::new(to, from.as_address(), file), now)?;
+        self.dispose(&Label::new(from.as_address(), to, file), now)?;
         Ok(None)
     }
 
@@ -92,7 +110,7 @@ impl Domain {
     ) -> Result<Option<Answer>, Answer> {
         let from = self.proven(caller.id)?;
         let to = self.local_recipient(command)?;
-        let file: &str = command.need("FID")?;
+        let file: FileId = command.need("FID")?;
         if command.body_text().is_none() {
             return Err(Error::BadSlot.into());
         }
@@ -101,57 +119,47 @@ impl Domain {
             self.post.counts.vanished += 1;
             return Ok(Some(if_asked(caller, 252)));
         }
+        if !to.is_device() {
+            let label = Label::new(to, from.as_address(), file);
+            if let Some(answer) = self.keep_chunk(caller, &label, command, now)? {
+                return Ok(Some(answer));
+            }
+        }
         let devices = fan_out(to, from.as_address(), self.devices_of(to)?, Vec::new()).recipients;
         if devices.is_empty() {
             return Err(Answer::text(550, "no such device"));
         }
-        let (live, away): (Vec<_>, Vec<_>) =
-            devices.into_iter().partition(|device| self.takes_chunks(device, &from));
-        let mut line = Vec::with_capacity(command.as_str().len() + 2);
-        command.forward(&[], &mut line);
-        if live.iter().any(|device| !self.has_room_for_chunk(device, line.len())) {
-            return Err(retry(450, 1, "chunks are still on their way"));
-        }
-        // Where some devices are away, the answer is for what is stored for them.
-        let mut asker = Some(caller.clone()).filter(|it| it.hop_id.is_some() && away.is_empty());
-        for device in &live {
-            let (from, line) = (from.clone(), line.clone());
-            self.pass_chunk(device, Chunk { caller: asker.take(), from, file: file.into(), line });
-        }
-        if away.is_empty() {
-            return Ok(Some(Answer::Later));
-        }
-        self.store_chunk(caller, command, &away, now)?;
+        self.pass_chunk_on(caller, command, (&from, file), devices)?;
         Ok(Some(Answer::Later))
     }
 
-    fn store_chunk(
+    /// Passes a chunk to those devices that take it now. The others ask for it by 801.
+    fn pass_chunk_on(
         &mut self,
         caller: &Caller,
         command: &Command<'_>,
-        devices: &[AddressBuf],
-        now: Now,
+        (from, file): (&AddressBuf, FileId),
+        mut devices: Vec<AddressBuf>,
     ) -> Result<(), Answer> {
-        let at = self.post.clock.read(now);
-        let expires_at = self.post.spool.expiry(at, None);
-        let (kind, claim) = (Kind::Chunk, Claim::Known);
-        let letter = Letter { command, kind, claim, received_at: at, expires_at };
-        let mut batch = Batch::default();
-        for device in devices {
-            if let Err(error) = self.enqueue(&mut batch, letter, device, false) {
-                self.abandon(&batch);
-                return Err(error.into());
-            }
+        let is_somebody_here = devices.iter().any(|device| self.online.contains_key(device));
+        devices.retain(|device| self.takes_chunks(device, from));
+        if devices.is_empty() {
+            return Err(if is_somebody_here {
+                retry(450, 1, "the recipient takes no chunks yet")
+            } else {
+                retry(450, limits::AWAY_RETRY_SECONDS, "the recipient is away")
+            });
         }
-        let caller = caller.clone();
-        self.commit_batch(batch, now, move |domain, outcome, _, _| match outcome {
-            Outcome::Durable => {
-                domain.post.counts.chunks_queued += 1;
-                let answer = if_asked(&caller, 250);
-                domain.reply(&caller, answer);
-            }
-            outcome => domain.reply_not_durable(&caller, outcome),
-        });
+        let mut line = Vec::with_capacity(command.as_str().len() + 2);
+        command.forward(&[], &mut line);
+        if devices.iter().any(|device| !self.has_room_for_chunk(device, line.len())) {
+            return Err(retry(450, 1, "chunks are still on their way"));
+        }
+        let mut asker = Some(caller.clone()).filter(|it| it.hop_id.is_some());
+        for device in &devices {
+            let (from, file, line) = (from.clone(), file.as_str().into(), line.clone());
+            self.pass_chunk(device, Chunk { caller: asker.take(), from, file, line });
+        }
         Ok(())
     }
 
@@ -187,15 +195,21 @@ impl Domain {
         self.pump_chunks(id);
     }
 
-    /// Sends a link the next waiting chunk once the one before is out.
+    /// Sends a link the next chunk once the one before is out: in turn one that waits in memory
+    /// and one of a kept file.
     pub(super) fn pump_chunks(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.has_chunk_pending() || !connection.has_room() {
             return;
         }
+        let is_kept_turn = !connection.post.was_kept_turn || connection.post.chunks.is_empty();
+        if is_kept_turn && let Some(line) = self.next_kept(id) {
+            return self.send_chunk(id, line, true);
+        }
+        let Some(connection) = self.connections.get_mut(&id) else { return };
         if let Some(chunk) = connection.post.chunks.pop_front() {
             self.post.waiting_octets -= chunk.line.len();
-            self.send_chunk(id, chunk.line);
+            self.send_chunk(id, chunk.line, false);
             self.reply_for_chunk(chunk.caller.as_ref(), Answer::text(252, "passed on, not kept"));
         }
     }
@@ -208,21 +222,36 @@ impl Domain {
     }
 
     /// Sends a chunk, remembering where in the outbox it ends.
-    pub(super) fn send_chunk(&mut self, id: ConnectionId, line: Vec<u8>) {
+    fn send_chunk(&mut self, id: ConnectionId, line: Vec<u8>, was_kept_turn: bool) {
         self.send(id, line);
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.post.chunk_end = connection.post.given_octets;
+            connection.post.was_kept_turn = was_kept_turn;
         }
     }
 }
 
+/// The number of chunks of the file that an 800 offers; `None` for any other line, and for a
+/// file that cannot be cut so.
+pub(super) fn chunk_count(command: &Command<'_>) -> Option<u64> {
+    Some(shape(command)?.chunk_count())
+}
+
+/// SIZE and CHUNK of an 800.
+pub(super) fn shape(command: &Command<'_>) -> Option<Shape> {
+    if command.code() != Code::FILE_OFFER {
+        return None;
+    }
+    Shape::new(command.need("SIZE").ok()?, command.need("CHUNK").ok()?)
+}
+
 /// The answer for a chunk whose recipient left before it was passed on.
 pub(super) fn chunk_not_passed() -> Answer {
-    retry(450, 1, "the recipient left")
+    retry(450, limits::AWAY_RETRY_SECONDS, "the recipient left")
 }
 
 /// 802 is answered only if the sender asked.
-fn if_asked(caller: &Caller, code: u16) -> Answer {
+pub(super) fn if_asked(caller: &Caller, code: u16) -> Answer {
     if caller.hop_id.is_some() { Answer::text(code, "chunk taken") } else { Answer::Later }
 }
 

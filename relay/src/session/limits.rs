@@ -42,6 +42,13 @@ pub const CHUNKS_WAITING_MAX: usize = 16;
 /// Octets of chunks that wait in memory for all links; the sender of more gets 450.
 pub const CHUNK_OCTETS_WAITING_MAX: usize = 64 << 20;
 
+/// Kept files that one link is sent at a time; 801 for one more gets 450.
+pub const FETCHES_MAX: usize = 64;
+
+/// Seconds after which the sender of a chunk may try again whose recipient is away. It need not:
+/// the recipient says so by 801 when it is back.
+pub const AWAY_RETRY_SECONDS: u64 = 30;
+
 /// Signed bounces in a minute for one account (SPEC.md §8); the rest are counted.
 pub const BOUNCES_PER_MINUTE: u32 = 5;
 

@@ -15,12 +15,14 @@ use protocol::timestamp::Timestamp;
 use protocol::{Address, AddressBuf, Code, Command};
 
 use super::Domain;
-use super::answer::Answer;
+use super::answer::{Answer, AnswerLine};
 use super::choice::Way;
-use super::connection::ConnectionId;
+use super::connection::{Connection, ConnectionId};
 use super::delivery::Letter;
 use super::failure::{Caller, retry};
+use super::file::chunk_count;
 use super::post::Batch;
+use super::upload::Keeping;
 use crate::clock::Now;
 use crate::route::{FanOut, Relation, fan_out};
 use crate::spool::dedupe::{Earlier, REQUIREMENTS, Statement};
@@ -71,6 +73,32 @@ pub(super) struct Passage<'a> {
     /// `None` for a line without MID, which is not told from its repeats.
     pub(super) statement: Option<&'a Rc<Statement>>,
     pub(super) at: Timestamp,
+    /// The number of chunks of the file that an 800 offers.
+    pub(super) chunk_count: Option<u64>,
+}
+
+/// What a sender is to be told once its line is durable.
+#[derive(Clone, Copy)]
+pub(super) struct Promise {
+    pub(super) code: u16,
+    pub(super) text: &'static str,
+    /// See [`Passage::chunk_count`].
+    pub(super) chunk_count: Option<u64>,
+}
+
+impl Promise {
+    /// The answer with this code to the line of a passage.
+    pub(super) const fn new(code: u16, passage: Passage<'_>) -> Self {
+        Self { code, text: text_of(code), chunk_count: passage.chunk_count }
+    }
+
+    fn answer(self) -> Answer {
+        let line = AnswerLine::new(self.code, self.text);
+        match self.chunk_count.filter(|_| self.code == 354) {
+            Some(count) => line.with("TO-CHUNK", count).into(),
+            None => line.into(),
+        }
+    }
 }
 
 impl Domain {
@@ -116,7 +144,9 @@ impl Domain {
             Rc::new(Statement::new(command.code(), addresses, message_id, hash, at))
         });
         let statement = statement.as_ref();
-        let passage = Passage { command, caller, from: &from, to, relation, statement, at };
+        let chunk_count = chunk_count(command);
+        let passage =
+            Passage { command, caller, from: &from, to, relation, statement, at, chunk_count };
         match relation {
             Relation::Unknown if !self.settings.hides_users => {
                 return Err(Answer::text(550, "no such user"));
@@ -179,29 +209,41 @@ impl Domain {
         if devices.recipients.is_empty() && passage.relation != Relation::Own {
             return self.no_device(passage, now);
         }
-        let answer =
-            if passage.relation.is_open() && self.is_any_ready(&devices) { 250 } else { 252 };
+        let keeping = self.plan_keeping(passage, &devices);
+        let promise = match &keeping {
+            Keeping::Room(_, _) => Promise::new(354, passage),
+            Keeping::NoRoom => Promise { text: NO_ROOM, ..Promise::new(252, passage) },
+            Keeping::Not if passage.relation.is_open() && self.is_any_ready(&devices) => {
+                Promise::new(250, passage)
+            }
+            Keeping::Not => Promise::new(252, passage),
+        };
         let mut batch = Batch::default();
         if let Some(statement) = passage.statement {
-            batch.operations = statement.operations(answer);
+            batch.operations = statement.operations(promise.code);
         }
         batch.operations.extend(operations);
-        match self.fill(&mut batch, passage, &devices) {
+        let room = keeping.into_room(&mut batch.operations);
+        let filled = self.fill(&mut batch, passage, &devices);
+        if filled.is_err() {
+            self.abandon(&batch);
+            self.settle_room(room.as_ref(), false);
+        }
+        match filled {
             Ok(()) => {}
             Err(SpoolError::Full) if passage.relation == Relation::Stranger => {
-                self.abandon(&batch);
                 self.vanish(passage, now);
                 return Ok(());
             }
             Err(error) => {
-                self.abandon(&batch);
                 self.post.counts.over_quota += u64::from(error == SpoolError::Full);
-                return Err(self.first_answer(passage.statement).unwrap_or_else(|| error.into()));
+                return Err(self.first_answer(passage).unwrap_or_else(|| error.into()));
             }
         }
         let (caller, statement) = (passage.caller.clone(), passage.statement.cloned());
         self.commit_batch(batch, now, move |domain, outcome, reached, now| {
-            domain.answer_passage(&caller, statement.as_deref(), outcome, (answer, reached), now);
+            domain.settle_room(room.as_ref(), outcome == Outcome::Durable);
+            domain.answer_passage(&caller, statement.as_deref(), outcome, (promise, reached), now);
         });
         Ok(())
     }
@@ -251,7 +293,7 @@ impl Domain {
     fn is_any_ready(&self, devices: &FanOut) -> bool {
         devices.recipients.iter().any(|device| {
             let link = self.online.get(device).and_then(|id| self.connections.get(id));
-            link.is_some_and(|link| link.may_take_next(Kind::Line))
+            link.is_some_and(Connection::may_take_next)
         })
     }
 
@@ -269,8 +311,9 @@ impl Domain {
         self.post.counts.vanished += 1;
         let operations = passage.statement.map(|s| s.operations(252)).unwrap_or_default();
         let (caller, statement) = (passage.caller.clone(), passage.statement.cloned());
+        let promise = Promise::new(252, passage);
         self.commit(operations, now, move |domain, outcome, now| {
-            domain.answer_passage(&caller, statement.as_deref(), outcome, (252, 0), now);
+            domain.answer_passage(&caller, statement.as_deref(), outcome, (promise, 0), now);
         });
     }
 
@@ -280,29 +323,31 @@ impl Domain {
         caller: &Caller,
         statement: Option<&Statement>,
         outcome: Outcome,
-        (promised, reached): (u16, usize),
+        (promise, reached): (Promise, usize),
         now: Now,
     ) {
         match (outcome, statement) {
             (Outcome::Durable, _) => {
                 self.post.counts.taken += 1;
-                if promised == 250 && reached == 0 {
+                if promise.code == 250 && reached == 0 {
                     // The device left meanwhile. A repeat is to get the same answer.
                     if let Some(statement) = statement {
                         self.commit(vec![statement.remember(252)], now, |_, _, _| {});
                     }
-                    return self.reply(caller, taken(252));
+                    let promise = Promise { code: 252, text: text_of(252), ..promise };
+                    return self.reply(caller, promise.answer());
                 }
-                self.reply(caller, taken(promised));
+                self.reply(caller, promise.answer());
             }
             (Outcome::Conflict { index, found }, Some(statement)) if index < REQUIREMENTS => {
                 let earlier = found.and_then(|found| statement.compare(&found));
                 self.post.counts.repeated += 1;
-                self.reply(caller, repeated(earlier));
+                self.reply(caller, repeated(earlier, promise.chunk_count));
             }
             (Outcome::Refused(error), statement) => {
                 self.post.counts.over_quota += u64::from(matches!(error, StoreError::Full { .. }));
-                let first = statement.and_then(|statement| self.look_up(statement));
+                let count = promise.chunk_count;
+                let first = statement.and_then(|statement| self.look_up(statement, count));
                 match first {
                     Some(answer) => self.reply(caller, answer),
                     None => self.reply_not_durable(caller, Outcome::Refused(error)),
@@ -313,28 +358,36 @@ impl Domain {
     }
 
     /// The answer that this line got before, if it did.
-    pub(super) fn first_answer(&mut self, statement: Option<&Rc<Statement>>) -> Option<Answer> {
-        self.look_up(statement?)
+    pub(super) fn first_answer(&mut self, passage: Passage<'_>) -> Option<Answer> {
+        self.look_up(passage.statement?, passage.chunk_count)
     }
 
-    fn look_up(&mut self, statement: &Statement) -> Option<Answer> {
+    fn look_up(&mut self, statement: &Statement, chunk_count: Option<u64>) -> Option<Answer> {
         if self.post.is_doubtful {
             return None;
         }
         let earlier = statement.look_up(&*self.store).ok()??;
         self.post.counts.repeated += 1;
-        Some(repeated(Some(earlier)))
+        Some(repeated(Some(earlier), chunk_count))
     }
 }
 
-/// The answer to a line that was taken.
-fn taken(code: u16) -> Answer {
-    Answer::text(code, if code == 250 { "delivered" } else { "taken" })
+/// The text for eyes of an answer to a line that was taken.
+const fn text_of(code: u16) -> &'static str {
+    match code {
+        250 => "delivered",
+        354 => "the recipient is away: send the chunks, they are kept",
+        _ => "taken",
+    }
 }
 
-fn repeated(earlier: Option<Earlier>) -> Answer {
+const NO_ROOM: &str = "taken; there is no room to keep the file until the recipient comes";
+
+fn repeated(earlier: Option<Earlier>, chunk_count: Option<u64>) -> Answer {
     match earlier {
-        Some(Earlier::Same { answer }) => taken(answer),
+        Some(Earlier::Same { answer: code }) => {
+            Promise { code, text: text_of(code), chunk_count }.answer()
+        }
         Some(Earlier::Other) => Answer::text(554, "another line had this MID"),
         None => retry(451, 60, "local fault: the operator must look"),
     }

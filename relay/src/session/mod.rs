@@ -10,6 +10,8 @@ mod answer;
 mod choice;
 mod connection;
 mod delivery;
+mod disposal;
+mod download;
 mod failure;
 mod file;
 mod hello;
@@ -35,6 +37,7 @@ mod stop;
 mod sweep;
 mod tick;
 mod typing;
+mod upload;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
@@ -72,7 +75,7 @@ use connection::Connection;
 use failure::Handler;
 use file::chunk_not_passed;
 use operator::OperatorReply;
-use post::Post;
+use post::{Fetch, Post};
 use rate::Rate;
 
 /// What the outside has to do for the state machine.
@@ -140,7 +143,7 @@ impl Domain {
     pub fn new(settings: Settings, store: Box<dyn Store>, random: Random) -> Self {
         let settings = settings.under_policy_of(&*store);
         Self {
-            post: Post::new(settings.spool),
+            post: Post::new(&settings),
             logins: Rate::new(
                 settings.logins_per_minute,
                 Duration::from_secs(60),
@@ -251,7 +254,9 @@ impl Domain {
     pub fn awaits_room(&self, id: ConnectionId) -> bool {
         self.connections.get(&id).is_some_and(|connection| {
             let is_behind = connection.post.feed.as_ref().is_some_and(|feed| feed.is_behind);
-            is_behind || connection.has_chunk_pending() || !connection.post.chunks.is_empty()
+            let has_kept = connection.post.fetches.iter().any(Fetch::has_chunk);
+            let has_chunks = connection.has_chunk_pending() || !connection.post.chunks.is_empty();
+            is_behind || has_chunks || has_kept
         })
     }
 

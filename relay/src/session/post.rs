@@ -4,17 +4,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use protocol::AddressBuf;
+use protocol::file::Shape;
 
 use super::connection::ConnectionId;
 use super::failure::Caller;
 use super::limits;
 use super::rate::Rate;
+use super::settings::Settings;
 use super::sweep::Sweep;
 use crate::clock::SteadyClock;
+use crate::depot::{Depot, Label};
 use crate::route::{self, SignedSessions};
 use crate::spool::dedupe::Sweeper;
 use crate::spool::{self, Appended, Holders, Spool};
-use crate::store::{Operation, Table};
+use crate::store::{Cursor, Operation, Table};
 
 /// The lines of the domain.
 pub(super) struct Post {
@@ -23,6 +26,13 @@ pub(super) struct Post {
     pub(super) sessions: SignedSessions,
     pub(super) clock: SteadyClock,
     pub(super) sweep: Sweep,
+    /// Files that are kept for people who are away.
+    pub(super) depot: Depot,
+    /// Where the sweep of their cards goes on, and when it last went.
+    pub(super) depot_cursor: Option<Cursor>,
+    pub(super) depot_swept_at: Duration,
+    /// Kept files of which a chunk was found damaged; given up with the next tick.
+    pub(super) spoilt: Vec<Label>,
     /// Signed bounces, by the account that gets them.
     pub(super) bounces: Rate<AddressBuf>,
     /// Old epochs of message ids and of signed sessions.
@@ -45,17 +55,21 @@ pub(super) struct Epochs {
 }
 
 impl Post {
-    pub(super) fn new(settings: spool::Settings) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         let epochs = |table, epoch_ms| Epochs {
             sweeper: Sweeper::new(table, epoch_ms),
             is_under_way: false,
         };
         Self {
-            spool: Spool::new(settings),
+            spool: Spool::new(settings.spool),
             holders: Holders::default(),
             sessions: SignedSessions::default(),
             clock: SteadyClock::default(),
             sweep: Sweep::default(),
+            depot: Depot::new(settings.depot),
+            depot_cursor: None,
+            depot_swept_at: Duration::ZERO,
+            spoilt: Vec::new(),
             bounces: Rate::new(
                 limits::BOUNCES_PER_MINUTE,
                 Duration::from_secs(60),
@@ -105,9 +119,17 @@ pub struct PostCounts {
     pub bounces_counted: u64,
     /// Chunks passed on without storing them.
     pub chunks_passed: u64,
-    /// Chunks put into queues.
-    pub chunks_queued: u64,
-    /// Rows of queues that were found damaged.
+    /// Files taken to be kept for somebody who is away.
+    pub files_kept: u64,
+    /// Chunks made durable for kept files.
+    pub chunks_kept: u64,
+    /// Chunks of kept files given to a link.
+    pub chunks_fetched: u64,
+    /// Kept files given up by the relay: nobody took them in time, or they were damaged.
+    pub files_ended: u64,
+    /// Kept files removed, for whatever reason.
+    pub files_removed: u64,
+    /// Rows of queues and kept files that were found damaged.
     pub damaged: u64,
 }
 
@@ -120,6 +142,10 @@ pub(super) struct LinkPost {
     pub(super) choices: VecDeque<Choice>,
     /// Chunks that wait until the one before is out: who sent them, which file, and the line.
     pub(super) chunks: VecDeque<Chunk>,
+    /// Kept files that it is being sent, the next in turn first.
+    pub(super) fetches: VecDeque<Fetch>,
+    /// Whether the last chunk was one of those.
+    pub(super) was_kept_turn: bool,
     /// Octets ever given to the outbox.
     pub(super) given_octets: u64,
     /// Where among them the last chunk ends.
@@ -153,6 +179,25 @@ pub(super) struct Chunk {
     pub(super) line: Vec<u8>,
 }
 
+/// A kept file on its way to a link.
+pub(super) struct Fetch {
+    pub(super) label: Label,
+    /// The chunk that is sent next.
+    pub(super) next: u64,
+    /// The first chunk that is not kept yet.
+    pub(super) kept: u64,
+    pub(super) shape: Shape,
+    /// The first chunk that the device did not grant.
+    pub(super) window_end: u64,
+}
+
+impl Fetch {
+    /// Whether a chunk may be sent now.
+    pub(super) fn has_chunk(&self) -> bool {
+        self.next < self.kept.min(self.window_end)
+    }
+}
+
 /// Lines and operations that are committed as one.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -167,5 +212,4 @@ pub(super) struct QueuedLine {
     pub(super) octets: Option<Vec<u8>>,
     /// Whether it shows the sender's other devices what was sent.
     pub(super) is_copy: bool,
-    pub(super) is_chunk: bool,
 }

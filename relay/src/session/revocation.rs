@@ -105,6 +105,9 @@ impl Domain {
     pub(super) fn revoked(&mut self, planned: &Planned, now: Now) {
         self.emit(Event::KeyRevoked);
         let usable = planned.after.device_addresses();
+        if usable.is_empty() {
+            self.dispose_all(planned.before.address(), now);
+        }
         for device in planned.before.device_addresses() {
             self.prekeys.forget(&device);
             if let Some(id) = self.online.get(&device).filter(|_| !usable.contains(&device)) {

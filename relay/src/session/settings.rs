@@ -7,6 +7,7 @@ use protocol::limits::LINE_OCTETS_MAX;
 use protocol::policy::Policy;
 use protocol::{Address, Suite, Suites};
 
+use crate::depot;
 use crate::directory;
 use crate::spool;
 use crate::store::Store;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub outbox_octets_max: usize,
     /// What queues may hold, and for how long.
     pub spool: spool::Settings,
+    /// What may be kept of files for people who are away.
+    pub depot: depot::Settings,
 }
 
 impl Settings {
@@ -54,6 +57,7 @@ impl Settings {
             idle_time_max: Duration::from_secs(10 * 60),
             outbox_octets_max: 256 * 1_024,
             spool: spool::Settings::defaults(),
+            depot: depot::Settings::defaults(),
         }
     }
 

@@ -475,14 +475,19 @@ impl Simulation {
     /// Lets commits and signatures complete until nothing is left to do.
     pub(super) fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
-            let queued = self.store.with(|store| store.statistics().queued_commits);
+            let before = self.outcomes();
             self.domain.committed(self.now);
-            let still = self.store.with(|store| store.statistics().queued_commits);
-            if !self.turn() && (queued == 0 || queued == still) {
+            if !self.turn() && self.outcomes() == before {
                 return;
             }
         }
         panic!("the domain does not settle");
+    }
+
+    /// How many commits have an outcome.
+    fn outcomes(&self) -> u64 {
+        let figures = self.store.with(|store| store.statistics());
+        figures.commits + figures.conflicts + figures.refused + figures.unknown
     }
 
     /// Does what the domain asks for; whether there was anything.

@@ -67,11 +67,15 @@ impl Domain {
             self.pump(id);
         }
         self.tick_held(now);
+        if !self.post.is_doubtful {
+            self.tick_removals(now);
+        }
         let is_early = now.since_start < limits::SWEEP_DELAY;
         if is_early || self.post.clock.is_doubted() || self.post.is_doubtful {
             return;
         }
         self.tick_epochs(at, now);
+        self.tick_cards(at, now);
         self.post.sweep.budget = limits::SWEEP_STEPS_PER_TICK;
         self.sweep_on(now);
     }

@@ -8,8 +8,6 @@ use protocol::timestamp::Timestamp;
 /// What a row of a queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A chunk of a file: measured apart.
-    Chunk,
     /// A line kept until its busy recipient is free; has no hop parameters yet.
     Held,
     /// Any other line.
@@ -20,7 +18,6 @@ impl Kind {
     const fn number(self) -> u8 {
         match self {
             Self::Line => 0,
-            Self::Chunk => 1,
             Self::Held => 2,
         }
     }
@@ -28,7 +25,6 @@ impl Kind {
     const fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Line),
-            1 => Some(Self::Chunk),
             2 => Some(Self::Held),
             _ => None,
         }
@@ -40,25 +36,15 @@ impl Kind {
 pub struct Totals {
     /// Rows.
     pub rows: u64,
-    /// Octets of lines and held lines.
+    /// Octets of the lines.
     pub line_octets: u64,
-    /// Octets of chunks.
-    pub chunk_octets: u64,
 }
 
 impl Totals {
     /// These totals and one more row.
     #[must_use]
-    pub const fn plus(self, kind: Kind, octets: u64) -> Self {
-        let (line, chunk) = match kind {
-            Kind::Chunk => (0, octets),
-            Kind::Held | Kind::Line => (octets, 0),
-        };
-        Self {
-            rows: self.rows.wrapping_add(1),
-            line_octets: self.line_octets.wrapping_add(line),
-            chunk_octets: self.chunk_octets.wrapping_add(chunk),
-        }
+    pub const fn plus(self, octets: u64) -> Self {
+        Self { rows: self.rows.wrapping_add(1), line_octets: self.line_octets.wrapping_add(octets) }
     }
 
     /// What came since `earlier`.
@@ -67,7 +53,6 @@ impl Totals {
         Self {
             rows: self.rows.saturating_sub(earlier.rows),
             line_octets: self.line_octets.saturating_sub(earlier.line_octets),
-            chunk_octets: self.chunk_octets.saturating_sub(earlier.chunk_octets),
         }
     }
 }
@@ -87,8 +72,8 @@ pub struct Entry {
 }
 
 /// Octets of a row before its line.
-pub(super) const HEADER_OCTETS: usize = 42;
-const VERSION: u8 = 1;
+pub(super) const HEADER_OCTETS: usize = 34;
+const VERSION: u8 = 2;
 
 impl Entry {
     /// Reads the value of a row; `None` if it is not one.
@@ -107,7 +92,7 @@ impl Entry {
             kind: Kind::from_number(kind)?,
             received_at: Timestamp(next()?),
             expires_at: Timestamp(next()?),
-            totals: Totals { rows: next()?, line_octets: next()?, chunk_octets: next()? },
+            totals: Totals { rows: next()?, line_octets: next()? },
             value,
         })
     }
@@ -121,7 +106,7 @@ impl Entry {
     /// The totals of everything before this row.
     #[must_use]
     pub fn totals_before(&self) -> Totals {
-        let own = Totals::default().plus(self.kind, self.line().len() as u64);
+        let own = Totals::default().plus(self.line().len() as u64);
         self.totals.since(own)
     }
 
@@ -145,8 +130,7 @@ pub(super) fn write_header(
     let [version, kind_octet, numbers @ ..] = header;
     *version = VERSION;
     *kind_octet = kind.number();
-    let values =
-        [received_at.0, expires_at.0, totals.rows, totals.line_octets, totals.chunk_octets];
+    let values = [received_at.0, expires_at.0, totals.rows, totals.line_octets];
     for (place, number) in numbers.chunks_exact_mut(8).zip(values) {
         place.copy_from_slice(&number.to_be_bytes());
     }
@@ -160,7 +144,7 @@ mod tests {
     fn value(line: &[u8]) -> Vec<u8> {
         let mut value = vec![0; HEADER_OCTETS];
         value.extend_from_slice(line);
-        let totals = Totals { rows: 7, line_octets: 900, chunk_octets: 5 };
+        let totals = Totals { rows: 7, line_octets: 900 };
         write_header(&mut value, Kind::Line, Timestamp(1), Timestamp(u64::MAX), totals);
         value
     }
@@ -171,9 +155,9 @@ mod tests {
         assert_eq!(entry.line(), b"100 x\r\n");
         assert_eq!((entry.received_at, entry.expires_at), (Timestamp(1), Timestamp(u64::MAX)));
         assert_eq!(entry.totals.line_octets, 900);
-        let before = Totals { rows: 6, line_octets: 893, chunk_octets: 5 };
+        let before = Totals { rows: 6, line_octets: 893 };
         assert_eq!(entry.totals_before(), before);
-        assert_eq!(before.plus(Kind::Line, 7), entry.totals);
+        assert_eq!(before.plus(7), entry.totals);
         assert_eq!(entry.into_line(), b"100 x\r\n");
     }
 
@@ -182,7 +166,7 @@ mod tests {
         let good = value(b"");
         assert!(Entry::decode(good.clone()).is_some());
         assert!(Entry::decode(good[..HEADER_OCTETS - 1].to_vec()).is_none());
-        for (place, octet) in [(0, 0), (0, 2), (1, 3)] {
+        for (place, octet) in [(0, 1), (0, 3), (1, 1), (1, 3)] {
             let mut bad = good.clone();
             bad[place] = octet;
             assert!(Entry::decode(bad).is_none(), "{place} {octet}");

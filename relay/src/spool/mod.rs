@@ -36,10 +36,8 @@ use queue::{CursorRow, Kept, Queue};
 pub struct Settings {
     /// Lines that may wait for one device.
     pub lines_max: u64,
-    /// Octets of the lines that may wait for one device, file chunks apart.
+    /// Octets of the lines that may wait for one device.
     pub line_octets_max: u64,
-    /// Octets of the file chunks that may wait for one device.
-    pub chunk_octets_max: u64,
     /// Milliseconds for which a line waits at most.
     pub life_ms: u64,
 }
@@ -48,12 +46,7 @@ impl Settings {
     /// As the annotated default configuration has them.
     #[must_use]
     pub const fn defaults() -> Self {
-        Self {
-            lines_max: 10_000,
-            line_octets_max: 64 << 20,
-            chunk_octets_max: 128 << 20,
-            life_ms: 30 * 24 * 60 * 60 * 1_000,
-        }
+        Self { lines_max: 10_000, line_octets_max: 64 << 20, life_ms: 30 * 24 * 60 * 60 * 1_000 }
     }
 }
 
@@ -107,7 +100,6 @@ pub struct Appended {
     pub owner: AddressBuf,
     /// Its number.
     pub number: u64,
-    kind: Kind,
     octets: u64,
     due: [u64; 2],
 }
@@ -196,10 +188,10 @@ impl Spool {
         let mut value = vec![0; entry::HEADER_OCTETS];
         write(queue.high + 1, &mut value);
         let octets = (value.len() - entry::HEADER_OCTETS) as u64;
-        if !fits(&settings, queue.held().plus(parcel.kind, octets), &parcel) {
+        if !fits(&settings, queue.held().plus(octets), &parcel) {
             return Err(SpoolError::Full);
         }
-        let (number, totals) = queue.give(parcel.kind, octets);
+        let (number, totals) = queue.give(octets);
         let (received_at, expires_at) = (parcel.received_at, parcel.expires_at);
         entry::write_header(&mut value, parcel.kind, received_at, expires_at, totals);
         let owner = parcel.owner.as_str().as_bytes();
@@ -210,7 +202,7 @@ impl Spool {
                 operations.push(sweep::note(owner, due));
             }
         }
-        Ok(Appended { owner: parcel.owner.clone(), number, kind: parcel.kind, octets, due })
+        Ok(Appended { owner: parcel.owner.clone(), number, octets, due })
     }
 
     /// The commit of a line has an outcome.
@@ -225,7 +217,7 @@ impl Spool {
                     }
                 }
             }
-            Settlement::Failed => queue.fail(appended.number, appended.kind, appended.octets),
+            Settlement::Failed => queue.fail(appended.number, appended.octets),
             Settlement::Unknown => {
                 queue.settle(appended.number);
                 queue.doubtful.get_or_insert(appended.number);
@@ -360,7 +352,7 @@ impl Spool {
     ) -> Result<Vec<(u64, Option<Entry>)>, SpoolError> {
         let queue = self.queue(store, owner)?;
         let held = queue.held();
-        let average = (held.line_octets + held.chunk_octets) / held.rows.max(1);
+        let average = held.line_octets / held.rows.max(1);
         let limit = (limits::READ_OCTETS_AIM / average.max(1)).clamp(1, limits::READ_ROWS_MAX);
         let (from, to) = (after.saturating_add(1), queue.readable());
         if from > to {
@@ -466,7 +458,6 @@ fn fits(settings: &Settings, held: Totals, parcel: &Parcel<'_>) -> bool {
         Claim::Stranger => 2,
     };
     match parcel.kind {
-        Kind::Chunk => held.chunk_octets <= settings.chunk_octets_max / share,
         Kind::Held => {
             held.rows <= limits::HELD_LINES_MAX && held.line_octets <= limits::HELD_OCTETS_MAX
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use protocol::timestamp::Timestamp;
 
-use super::entry::{Kind, Totals};
+use super::entry::Totals;
 use super::limits;
 
 /// A line that stays although a later one was acknowledged.
@@ -111,9 +111,9 @@ impl Queue {
     }
 
     /// Gives the next number to a line of `octets`; returns it with the totals up to it.
-    pub(super) fn give(&mut self, kind: Kind, octets: u64) -> (u64, Totals) {
+    pub(super) fn give(&mut self, octets: u64) -> (u64, Totals) {
         self.high += 1;
-        self.totals = self.totals.plus(kind, octets);
+        self.totals = self.totals.plus(octets);
         self.in_flight += 1;
         self.marks.push_back((self.high, self.totals));
         if self.marks.len() > limits::MARKS_MAX {
@@ -130,14 +130,14 @@ impl Queue {
 
     /// The commit of `number` did not happen. The last number is taken back; another leaves a
     /// gap, and its octets count until the lines behind it are freed.
-    pub(super) fn fail(&mut self, number: u64, kind: Kind, octets: u64) {
+    pub(super) fn fail(&mut self, number: u64, octets: u64) {
         if number != self.high {
             self.settle(number);
             return;
         }
         self.in_flight = self.in_flight.saturating_sub(1);
         self.high -= 1;
-        self.totals = self.totals.since(Totals::default().plus(kind, octets));
+        self.totals = self.totals.since(Totals::default().plus(octets));
         if self.marks.back().is_some_and(|(last, _)| *last == number) {
             self.marks.pop_back();
         }
@@ -197,22 +197,22 @@ mod tests {
     #[test]
     fn only_the_last_number_is_given_again() {
         let mut queue = Queue::default();
-        assert_eq!(queue.give(Kind::Line, 10).0, 1);
-        assert_eq!(queue.give(Kind::Line, 10).0, 2);
-        queue.fail(1, Kind::Line, 10);
-        assert_eq!(queue.give(Kind::Line, 10).0, 3);
+        assert_eq!(queue.give(10).0, 1);
+        assert_eq!(queue.give(10).0, 2);
+        queue.fail(1, 10);
+        assert_eq!(queue.give(10).0, 3);
         queue.settle(2);
-        queue.fail(3, Kind::Line, 10);
+        queue.fail(3, 10);
         assert_eq!((queue.settled, queue.high, queue.in_flight), (2, 2, 0));
-        assert_eq!(queue.give(Kind::Chunk, 5).0, 3);
-        assert_eq!(queue.held().chunk_octets, 5);
+        assert_eq!(queue.give(5).0, 3);
+        assert_eq!(queue.held(), Totals { rows: 3, line_octets: 25 }, "a gap counts until freed");
     }
 
     #[test]
     fn totals_are_remembered_for_a_while() {
         let mut queue = Queue::default();
         for _ in 0..=limits::MARKS_MAX {
-            queue.give(Kind::Line, 1);
+            queue.give(1);
         }
         assert_eq!(queue.totals_at(1), None, "one more than is remembered");
         assert_eq!(queue.totals_at(2).unwrap().rows, 2);

@@ -18,7 +18,7 @@ fn device() -> AddressBuf {
 }
 
 fn settings() -> Settings {
-    Settings { lines_max: 10, line_octets_max: 1_000, chunk_octets_max: 500, life_ms: 30 * DAY }
+    Settings { lines_max: 10, line_octets_max: 1_000, life_ms: 30 * DAY }
 }
 
 impl Bench {
@@ -131,12 +131,6 @@ fn limits_hold_at_n_and_one_more() {
     bench.append("x").unwrap();
     bench.acknowledge(2, &[], 1).unwrap();
     bench.append(&"x".repeat(1_000)).unwrap();
-
-    let mut bench = Bench::new();
-    assert!(bench.plan(&"x".repeat(501), Claim::Known, Kind::Chunk).is_err());
-    bench.plan(&"x".repeat(500), Claim::Known, Kind::Chunk).unwrap();
-    assert!(bench.plan("x", Claim::Known, Kind::Chunk).is_err());
-    bench.append("a line is measured apart").unwrap();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files: chunks past the store and into queues, their limits, and what stays in order.
 
-use protocol::Code;
 use protocol::identifier::FileId;
+use protocol::{AddressBuf, Code};
 
 use super::super::ledger::{Talk, answer, friends, numbered, queued};
 use super::super::simulation::{Person, Simulation, code};
@@ -10,7 +10,11 @@ use super::super::{ConnectionId, limits};
 const CHUNK_OCTETS: usize = 4_096;
 
 fn chunk(from: &Person, to: &Person, number: u64, octets: usize) -> String {
-    from.line_to(Code::FILE_CHUNK, &to.device)
+    chunk_to(from, &to.device, number, octets)
+}
+
+fn chunk_to(from: &Person, to: &AddressBuf, number: u64, octets: usize) -> String {
+    from.line_to(Code::FILE_CHUNK, to)
         .parameter("FID", FileId::from_octets(&[1; 16]))
         .parameter("N", number)
         .parameter("H-ID", format!("n{number}"))
@@ -111,55 +115,23 @@ fn waiting_chunks_go_with_a_cancel_or_the_link() {
 }
 
 #[test]
-fn chunks_for_a_device_that_is_away_are_queued_up_to_the_quota() {
-    let mut settings = super::super::Settings::defaults(super::super::simulation::DOMAIN);
-    let line_octets = 5_600;
-    settings.spool.chunk_octets_max = 4 * line_octets;
-    let mut simulation = Simulation::with_settings(4, settings);
-    let (alice, at_alice) = simulation.enrol("alice");
-    let (bob, at_bob) = simulation.enrol("bob");
-    super::super::ledger::befriend(&mut simulation, (&alice, at_alice), (&bob, at_bob));
+fn chunks_for_a_device_that_is_away_or_not_ready_stay_with_their_sender() {
+    let (mut simulation, (alice, at_alice), (bob, at_bob)) = friends(4);
     simulation.drop_link(at_bob);
-    let mut stored = 0;
-    loop {
-        let line = chunk(&alice, &bob, stored, CHUNK_OCTETS);
-        match codes(&mut simulation, at_alice, &line)[..] {
-            [250] => stored += 1,
-            [452] => break,
-            ref other => panic!("{other:?}"),
-        }
+    let rows = simulation.store.with(|store| store.row_count());
+    for to in [&bob.device, &bob.account] {
+        let line = chunk_to(&alice, to, 0, CHUNK_OCTETS);
+        let lines = simulation.say(at_alice, &line);
+        let away = format!("450 H-ID=n0 RETRY={} ", limits::AWAY_RETRY_SECONDS);
+        assert!(lines.iter().any(|line| line.starts_with(&away)), "{lines:?}");
     }
-    assert!((3..=4).contains(&stored), "{stored}");
-    let (message, _) = Talk::new(&alice, &bob.account).message(&mut simulation);
-    assert_eq!(codes(&mut simulation, at_alice, &message), [252], "messages have their own room");
-    let last = finish(&mut simulation, &alice, &bob);
-    assert_eq!(codes(&mut simulation, at_alice, &last), [252]);
+    assert_eq!(simulation.store.with(|store| store.row_count()), rows);
     let at_bob = simulation.log_in(&bob);
-    let got = simulation.say(at_bob, "013 H-Q=0");
-    assert_eq!(chunks(&got), (0..stored).collect::<Vec<_>>());
-    let lines: Vec<_> = got.iter().filter_map(|line| numbered(line)).collect();
-    assert!(lines.is_sorted_by(|one, next| one.0 < next.0));
-    assert_eq!(lines.last().map(|(_, line)| line), Some(&last));
-    let up_to = lines.last().unwrap().0;
-    assert_eq!(codes(&mut simulation, at_bob, &format!("014 H-Q={up_to} H-ID=a")), [250]);
-    let line = chunk(&alice, &bob, stored, CHUNK_OCTETS);
-    let stored_rows = simulation.domain.post_counts().chunks_queued;
+    let line = chunk(&alice, &bob, 0, CHUNK_OCTETS);
+    assert_eq!(codes(&mut simulation, at_alice, &line), [450], "he has not taken up his queue");
+    simulation.say(at_bob, "013 H-Q=0");
     assert_eq!(codes(&mut simulation, at_alice, &line), [252]);
-    assert_eq!(simulation.domain.post_counts().chunks_queued, stored_rows, "it is there again");
-}
-
-#[test]
-fn replayed_chunks_go_one_by_one() {
-    let (mut simulation, (alice, at_alice), (bob, at_bob)) = friends(5);
-    simulation.drop_link(at_bob);
-    for number in 0..5 {
-        codes(&mut simulation, at_alice, &chunk(&alice, &bob, number, CHUNK_OCTETS));
-    }
-    let at_bob = simulation.log_in(&bob);
-    simulation.stall(at_bob, true);
-    assert_eq!(chunks(&simulation.say(at_bob, "013 H-Q=0")), [0]);
-    simulation.stall(at_bob, false);
-    assert_eq!(chunks(&simulation.take(at_bob)), [1, 2, 3, 4]);
+    assert_eq!(chunks(&simulation.take(at_bob)), [0]);
 }
 
 #[test]
@@ -178,6 +150,8 @@ fn files_that_are_too_large_and_chunks_of_strangers() {
     };
     let max = simulation.settings.file_octets_max;
     assert_eq!(answer(&mut simulation, at_alice, &offer(max + 1)), 552);
+    let too_many = offer(max).replace("CHUNK=4096", "CHUNK=1000");
+    assert_eq!(answer(&mut simulation, at_alice, &too_many), 501);
     let unsigned = offer(max).replace("SIZE=", "PREV=1 SIZE=");
     assert_eq!(answer(&mut simulation, at_alice, &unsigned), 553);
     assert_eq!(answer(&mut simulation, at_alice, &offer(max)), 250);
