@@ -133,6 +133,14 @@ impl Outbox {
         wanted.map(|(number, _)| *number).collect()
     }
 
+    /// The accounts with a line under way, and whether another one waits for its answer.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.in_flight.keys().filter_map(|number| self.items.get(number)).map(|item| {
+            let is_other = |other: &&Item| other.account == item.account && !other.is_asked;
+            (item.account.as_str(), self.items.values().filter(is_other).nth(1).is_some())
+        })
+    }
+
     /// The number of lines on their way to an account.
     pub(crate) fn count_of(&self, account: &str) -> usize {
         self.items.values().filter(|item| item.account == account).count()
@@ -278,6 +286,20 @@ mod tests {
         assert_eq!(outbox.take_due(retry), [first]);
         outbox.remove(&mut state, first).unwrap();
         assert_eq!(outbox.take_due(retry), [second]);
+    }
+
+    #[test]
+    fn who_waits_for_an_answer() {
+        let (mut state, mut outbox) = (state(), Outbox::default());
+        let first = push(&mut outbox, &mut state, "b@x", "1");
+        push(&mut outbox, &mut state, "c@x", "2");
+        assert_eq!(outbox.under_way().count(), 0, "nothing was sent");
+        outbox.take_due(NOW);
+        assert_eq!(outbox.under_way().collect::<Vec<_>>(), [("b@x", false), ("c@x", false)]);
+        push(&mut outbox, &mut state, "b@x", "3");
+        assert_eq!(outbox.under_way().collect::<Vec<_>>(), [("b@x", true), ("c@x", false)]);
+        outbox.put_off(&mut state, first, None, NOW).unwrap();
+        assert_eq!(outbox.under_way().collect::<Vec<_>>(), [("c@x", false)], "b's is put off");
     }
 
     #[test]

@@ -413,6 +413,7 @@ impl Engine {
             return Ok(());
         }
         for number in self.outbox.take_due(now) {
+            self.chunks.line_left();
             let Some(line) = self.outbox.get(number).map(|item| item.line.clone()) else {
                 continue;
             };

@@ -1,8 +1,9 @@
 //! Files on their way out: offered, sent chunk by chunk behind chat, and finished by a signature.
 //!
 //! Owns the rows of [`Space::FileOut`] and [`Space::Leaf`], and the lane that chunks leave by. The
-//! invariants: a chunk leaves only when the driver asks for one ([`Engine::next_chunk`]), so at
-//! most one is ahead of any chat line; a sealed chunk is compared with its leaf before it leaves;
+//! invariants: a chunk leaves only when the driver asks for one ([`Engine::next_chunk`]), and while
+//! a line waits for the relay's answer to the one before only one does, so that at most one is
+//! between two chat lines; a sealed chunk is compared with its leaf before it leaves;
 //! what the relay put off is sent again from there (SPEC.md §9). Limits:
 //! [`limits::CHUNKS_IN_FLIGHT_MAX`], [`limits::FILES_MAX`].
 
@@ -71,6 +72,8 @@ pub(super) struct Lane {
     /// The file whose turn it was last.
     last: String,
     paused_until: u64,
+    /// Whether a chunk left since the last line of the outbox did.
+    has_left: bool,
 }
 
 /// A file that is open for sending.
@@ -93,8 +96,14 @@ impl Sending {
 }
 
 impl Lane {
+    /// A line of the outbox left.
+    pub(super) const fn line_left(&mut self) {
+        self.has_left = false;
+    }
+
     pub(super) fn disconnected(&mut self) {
         self.paused_until = 0;
+        self.has_left = false;
         for sending in self.sending.values_mut() {
             sending.outstanding.clear();
             sending.next = sending.state.acked;
@@ -198,7 +207,8 @@ impl Engine {
         if !self.is_online() || is_paused || !self.output.is_empty() {
             return Ok(None);
         }
-        if self.chunks.in_flight() >= limits::CHUNKS_IN_FLIGHT_MAX {
+        let is_full = self.chunks.in_flight() >= limits::CHUNKS_IN_FLIGHT_MAX;
+        if is_full || (self.chunks.has_left && self.is_line_waiting()) {
             return Ok(None);
         }
         let Some(fid) = self.chunks.turn() else { return Ok(None) };
@@ -216,6 +226,7 @@ impl Engine {
                     .body(&chunk);
                 let mut octets = line.into_bytes();
                 octets.extend_from_slice(b"\r\n");
+                self.chunks.has_left = true;
                 Ok(Some(octets))
             }
             Err(EngineError::File(error)) => {
@@ -224,6 +235,12 @@ impl Engine {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a line or a text goes out as soon as the relay has answered the line before it.
+    fn is_line_waiting(&self) -> bool {
+        let mut under_way = self.outbox.under_way();
+        under_way.any(|(account, has_other)| has_other || self.drafts.first(account).is_some())
     }
 
     /// Reads, seals and checks the next chunk of a file; it counts as under way from here on.
