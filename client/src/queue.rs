@@ -29,6 +29,10 @@ pub(crate) struct Queue {
     open: BTreeSet<u64>,
     /// Numbers kept at the relay, with the time until when.
     kept: BTreeMap<u64, u64>,
+    /// Up to where the relay was told; it is never told less, for that would end what is kept
+    /// above.
+    #[serde(default)]
+    acknowledged: u64,
     /// What this link was last told: nothing is said twice.
     #[serde(skip)]
     told: Option<(u64, Vec<u64>)>,
@@ -118,7 +122,8 @@ impl Queue {
 
     /// The 014 line to send now, if there is something new to say.
     pub(crate) fn acknowledgement(&mut self) -> Option<String> {
-        let up_to = self.open.first().map_or(self.received, |first| first - 1);
+        let finished = self.open.first().map_or(self.received, |first| first - 1);
+        let up_to = finished.max(self.acknowledged);
         let kept: Vec<u64> = self.kept.range(..=up_to).map(|(number, _)| *number).collect();
         let said = (up_to, kept);
         if up_to == 0 || self.told.as_ref() == Some(&said) {
@@ -130,6 +135,8 @@ impl Queue {
             line.push_str(&number.to_string());
         }
         self.told = Some(said);
+        self.is_changed |= up_to > self.acknowledged;
+        self.acknowledged = up_to;
         Some(line)
     }
 }
@@ -211,6 +218,21 @@ mod tests {
         queue.keep(1, NOW);
         queue.keep(3, NOW);
         assert_eq!(queue.acknowledgement().as_deref(), Some("014 H-Q=1 KEEP=1"));
+    }
+
+    #[test]
+    fn a_kept_line_that_is_shown_late_takes_nothing_back() {
+        let mut queue = Queue::default();
+        for number in 1..=3 {
+            queue.arrive(number);
+        }
+        queue.keep(1, NOW);
+        queue.keep(3, NOW);
+        assert_eq!(queue.acknowledgement().as_deref(), Some("014 H-Q=3 KEEP=1,3"));
+        queue.finish(1);
+        queue.hold(1);
+        assert_eq!(queue.acknowledgement().as_deref(), Some("014 H-Q=3 KEEP=3"));
+        assert!(!queue.is_drained(3));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) const LINE: usize = 8_192;
 #[derive(Default)]
 struct Queue {
     last: u64,
+    /// Everything up to here is freed, but for the kept.
+    freed: u64,
     rows: BTreeMap<u64, Vec<u8>>,
     kept: BTreeSet<u64>,
 }
@@ -486,26 +488,40 @@ impl Relay {
 
     fn resume(&mut self, device: &str, command: &Command<'_>) {
         let from = command.parameters().required_number("H-Q").unwrap();
-        self.reply(device, 250, command);
-        self.links.get_mut(device).unwrap().has_resumed = true;
         let queue = &self.queues[device];
+        let after = from.min(queue.last).max(queue.freed);
+        let is_due = |number: u64| number > after || queue.kept.contains(&number);
         let due: Vec<Vec<u8>> = queue
             .rows
             .iter()
-            .filter(|(number, _)| **number > from || queue.kept.contains(number))
+            .filter(|(number, _)| is_due(**number))
             .map(|(_, line)| line.clone())
             .collect();
+        let last = queue.last.to_string();
+        self.reply_with(device, 250, command, &[("H-Q", &last)]);
+        self.links.get_mut(device).unwrap().has_resumed = true;
         for line in due {
             self.send(device, line);
         }
     }
 
+    /// Frees what an acknowledgement covers. What it does not keep is gone, and what was freed
+    /// cannot be kept any more.
     fn free(&mut self, device: &str, command: &Command<'_>) {
-        let acknowledged = protocol::message::Acknowledgement::parse(command).unwrap();
+        let asked = protocol::message::Acknowledgement::parse(command).unwrap();
         let queue = self.queues.get_mut(device).unwrap();
-        queue.kept = acknowledged.kept.iter().copied().collect();
+        assert!(asked.up_to <= queue.last, "nothing is acknowledged that was never sent");
+        let freed = asked.up_to.max(queue.freed);
+        let may_stay = |number: &u64| {
+            queue.kept.contains(number) || (queue.freed + 1..=freed).contains(number)
+        };
+        queue.kept = asked.kept.iter().copied().filter(may_stay).collect();
+        queue.freed = freed;
         let kept = &queue.kept;
-        queue.rows.retain(|number, _| *number > acknowledged.up_to || kept.contains(number));
+        queue.rows.retain(|number, _| *number > freed || kept.contains(number));
+        if command.parameter("H-ID").is_some() {
+            self.reply(device, 250, command);
+        }
     }
 
     fn forward_live(&mut self, command: &Command<'_>) {
