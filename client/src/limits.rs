@@ -82,6 +82,14 @@ pub const DRAFTS_MAX: usize = 1_000;
 pub const LINES_IN_FLIGHT_MAX: usize = 64;
 /// Messages opened and not yet shown; the link is closed until some were.
 pub const INBOX_MAX: usize = 10_000;
+/// Generations whose offer may still bring their key; lines of a further one are given up.
+pub const AWAITED_MAX: usize = 256;
+/// How often a generation is offered again to a device whose prekeys were gone (456); then the
+/// session ends and its texts go into the next.
+pub const OFFERS_AGAIN_MAX: u32 = 3;
+/// How long texts wait for the other side to confirm that a session has ended, so that those it
+/// never opened come first, in milliseconds.
+pub const END_ANSWER_MS_MAX: u64 = MINUTE_MS;
 /// Lines that cannot be opened yet; a further one is counted and given up.
 pub const PARKED_MAX: usize = 256;
 /// How long a line that cannot be opened yet is kept, in milliseconds.

@@ -7,11 +7,10 @@
 use protocol::message::{Alternative, Via};
 use protocol::parameter::{WireValue as _, list, number};
 use protocol::reply::Answer;
-use protocol::{Address, AddressBuf, Code, Command, Timestamp};
+use protocol::{AddressBuf, Code, Command, Timestamp};
 
 use super::link::Request;
 use super::{Engine, EngineError, Event, Status};
-use crate::limits;
 use crate::outbox::{Item, Kind};
 use crate::session::{Generation, OfferState, Session};
 
@@ -186,8 +185,9 @@ impl Engine {
             Kind::Offer { generation, device } => {
                 let generation = Generation::load(&self.state, generation)?;
                 let Some(mut generation) = generation else { return Ok(()) };
-                if let Some(state) = generation.offers.get_mut(device) {
-                    *state = (*state).max(OfferState::Taken);
+                // The device itself may have answered first.
+                if let Some(state @ OfferState::Queued) = generation.offers.get_mut(device) {
+                    *state = OfferState::Taken;
                 }
                 generation.store(&mut self.state)?;
                 // The conversation may be with another account than this device's.
@@ -219,8 +219,8 @@ impl Engine {
                 self.outbox.remove_if(&mut self.state, belongs)?;
                 self.fail_message(first, code, text)
             }
-            Kind::Offer { generation, .. } => {
-                self.offer_refused(&item.account, generation, code, text, now)
+            Kind::Offer { generation, device } => {
+                self.offer_refused(&item.account, (generation, device), (code, text), now)
             }
             Kind::File { fid } => self.file_refused(fid, code, text),
             Kind::Subscription => {
@@ -233,36 +233,23 @@ impl Engine {
         }
     }
 
-    /// The relay does not take an offer: the session is given up and begun anew over records
-    /// fetched afresh, a few times.
+    /// The relay does not take an offer.
     fn offer_refused(
         &mut self,
         account: &str,
-        generation: &str,
-        code: u16,
-        text: &str,
+        (generation, device): (&str, &str),
+        (code, text): (u16, &str),
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        let generation_name = generation;
-        self.outbox.remove_if(&mut self.state, |item| {
-            matches!(&item.kind, Kind::Offer { generation, .. } if generation == generation_name)
-        })?;
-        let generation = Generation::load(&self.state, generation_name)?;
-        let session = match generation {
-            Some(generation) => Session::load(&self.state, &generation.sid)?,
-            None => None,
+        let Some(mut generation) = Generation::load(&self.state, generation)? else {
+            return Ok(());
         };
-        let Some(mut session) = session else { return Ok(()) };
-        self.close_session(&mut session, now)?;
-        let own = self.own_account();
-        let peer = session.peer(own.as_address()).unwrap_or(account).to_owned();
-        let refusals = self.refusals.entry(peer.clone()).or_default();
-        *refusals += 1;
-        if *refusals > limits::REFUSALS_MAX {
-            self.refusals.remove(&peer);
-            return self.fail_drafts(&peer, code, text);
-        }
-        self.refresh_record(Address::parse(account)?, now)?;
+        let Some(mut session) = Session::load(&self.state, &generation.sid)? else {
+            return Ok(());
+        };
+        generation.offers.insert(device.into(), OfferState::Void);
+        generation.store(&mut self.state)?;
+        self.give_up_session(&mut session, account, (code, text), now)?;
         self.pump_drafts();
         Ok(())
     }

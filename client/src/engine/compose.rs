@@ -15,7 +15,7 @@ use super::{Engine, EngineError, Notice, Status};
 use crate::limits;
 use crate::mime;
 use crate::session::offer;
-use crate::state::Space;
+use crate::state::{Space, StateError};
 
 /// A text that is not sealed yet.
 #[derive(Clone, Serialize, Deserialize)]
@@ -308,6 +308,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Draft numbers go on above those of retained texts, which may become drafts again.
+    pub(super) fn count_retained(&mut self) -> Result<(), EngineError> {
+        for (name, _) in self.state.list::<Draft>(Space::Retained)? {
+            let number = retained_number(&name).ok_or(StateError::Damaged(Space::Retained))?;
+            self.drafts.last = self.drafts.last.max(number);
+        }
+        Ok(())
+    }
+
+    /// Forgets texts whose generation is gone: nobody will answer for them any more.
+    pub(super) fn expire_retained(&mut self) -> Result<(), EngineError> {
+        for (name, _) in self.state.list::<Draft>(Space::Retained)? {
+            let generation = name.split(' ').next().unwrap_or_default();
+            if !self.state.contains(Space::Generation, generation)? {
+                self.state.remove(Space::Retained, &name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Nobody on the other side ever had this generation: its texts are drafts again, under new
     /// MIDs, in front of those made later.
     pub(super) fn draft_retained(
@@ -318,10 +338,7 @@ impl Engine {
         let mut newer_of: BTreeMap<String, String> = BTreeMap::new();
         for (name, mut draft) in self.state.list_prefix::<Draft>(Space::Retained, generation)? {
             self.state.remove(Space::Retained, &name)?;
-            let Some(number) = name.rsplit(' ').next().and_then(|number| number.parse().ok())
-            else {
-                continue;
-            };
+            let number = retained_number(&name).ok_or(StateError::Damaged(Space::Retained))?;
             let known = self.known_message(&draft.mid)?;
             if known.as_ref().is_some_and(|known| known.status >= Status::Delivered) {
                 continue;
@@ -341,12 +358,17 @@ impl Engine {
                 let newer = Known {
                     status: Status::Waiting,
                     at: now.0,
-                    shown_as: Some(shown),
+                    shown_as: Some(shown.clone()),
                     ..known.clone()
                 };
                 known.replaced_by = Some(draft.mid.clone());
                 self.remember_message(&old, &known)?;
                 self.remember_message(&draft.mid, &newer)?;
+                // The MID that the user knows leads to the newest at once.
+                if let Some(mut first) = self.known_message(&shown)? {
+                    first.replaced_by = Some(draft.mid.clone());
+                    self.remember_message(&shown, &first)?;
+                }
             }
             self.state.put(Space::Draft, &draft_name(number), &draft)?;
             self.drafts.add(&draft.contact, number);
@@ -362,4 +384,8 @@ pub(super) fn draft_name(number: u64) -> String {
 
 pub(super) fn retained_name(generation: &str, number: u64) -> String {
     format!("{generation} {number:020}")
+}
+
+fn retained_number(name: &str) -> Option<u64> {
+    name.rsplit(' ').next()?.parse().ok()
 }

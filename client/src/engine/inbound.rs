@@ -107,7 +107,7 @@ impl Engine {
             }
             Code::OFFER | Code::REFRESH => self.offer_received(command, arrival, now),
             Code::ACCEPT => self.accept_received(command, arrival, now),
-            Code::CLOSE => self.close_received(command, arrival, now),
+            Code::CLOSE => self.close_received(command, now),
             Code::FILE_OFFER
             | Code::FILE_ACCEPT
             | Code::FILE_CHUNK
@@ -123,7 +123,8 @@ impl Engine {
         }
     }
 
-    /// Parks a line until what it waits for is there. With `keep` the relay keeps it as well.
+    /// Parks a line until what it waits for is there; `false` if it is given up instead. With
+    /// `keep` the relay keeps it as well.
     pub(super) fn park(
         &mut self,
         command: &Command<'_>,
@@ -131,12 +132,12 @@ impl Engine {
         wait: Wait,
         keep: bool,
         now: Timestamp,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         let from = command.from().map_or("", |from| from.as_str()).to_owned();
         let is_full = self.state.count(Space::Parked)? >= limits::PARKED_MAX;
         let (Some(number), false) = (arrival.queue, is_full) else {
             self.tell(Event::Unopened { from, what: "too many lines wait for their key" });
-            return Ok(());
+            return Ok(false);
         };
         if keep {
             self.queue.keep(number, now);
@@ -147,7 +148,8 @@ impl Engine {
             attempts: arrival.attempts + 1,
             wait,
         };
-        Ok(self.state.put(Space::Parked, &parked_name(number), &row)?)
+        self.state.put(Space::Parked, &parked_name(number), &row)?;
+        Ok(true)
     }
 
     /// Whether a line may wait for a newer record of `account`; asks for it if so.
@@ -176,7 +178,7 @@ impl Engine {
         self.retry_where(|wait| matches!(wait, Wait::Record(one) if one == account), now)
     }
 
-    /// A generation was opened: tries the lines that wait for it.
+    /// A generation was opened, or never will be: tries the lines that wait for it.
     pub(super) fn retry_generation(
         &mut self,
         generation: &str,
@@ -191,7 +193,8 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), EngineError> {
         for (name, parked) in self.state.list::<Parked>(Space::Parked)? {
-            if is_due(&parked.wait) {
+            // A line before it may have ended what this one waits in.
+            if is_due(&parked.wait) && self.state.contains(Space::Parked, &name)? {
                 let number = self.unpark(&name)?;
                 let command = Command::parse(parked.line.as_bytes())?;
                 let arrival = Arrival {
@@ -224,26 +227,30 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a parked offer may still bring this generation.
-    pub(super) fn is_generation_coming(&self, generation: &str) -> Result<bool, EngineError> {
-        for (_, parked) in self.state.list::<Parked>(Space::Parked)? {
+    /// A session has ended: its parked lines are sealed anew by who sent them.
+    pub(super) fn drop_parked(&mut self, sid: &str) -> Result<(), EngineError> {
+        for (name, parked) in self.state.list::<Parked>(Space::Parked)? {
             let command = Command::parse(parked.line.as_bytes())?;
-            let is_offer = matches!(command.code(), Code::OFFER | Code::REFRESH);
-            if is_offer && command.parameter("GEN") == Some(generation) {
-                return Ok(true);
+            if command.parameter("SID") == Some(sid) {
+                self.unpark(&name)?;
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// Gives up lines that waited too long.
+    /// Gives up lines that waited too long. Who made an offer is told, and seals its texts anew.
     pub(super) fn expire_parked(&mut self, now: Timestamp) -> Result<(), EngineError> {
         for (name, parked) in self.state.list::<Parked>(Space::Parked)? {
-            if now.ms_since(Timestamp(parked.since)) >= limits::PARKED_AGE_MS_MAX {
-                self.unpark(&name)?;
-                let command = Command::parse(parked.line.as_bytes())?;
-                let from = command.from().map_or("", |from| from.as_str()).to_owned();
-                self.tell(Event::Unopened { from, what: "its key never came" });
+            let is_old = now.ms_since(Timestamp(parked.since)) >= limits::PARKED_AGE_MS_MAX;
+            if !is_old || !self.state.contains(Space::Parked, &name)? {
+                continue;
+            }
+            self.unpark(&name)?;
+            let command = Command::parse(parked.line.as_bytes())?;
+            let from = command.from().map_or("", |from| from.as_str()).to_owned();
+            self.tell(Event::Unopened { from, what: "its key never came" });
+            if matches!(command.code(), Code::OFFER | Code::REFRESH) {
+                self.offer_expired(&command, now)?;
             }
         }
         Ok(())

@@ -46,16 +46,17 @@
 //!
 //! One file per concern: `link` (login, requests, signs of life), `answer` (replies to lines of
 //! the outbox), `account` (own record, prekeys), `contact` (others' records, roster, presence),
-//! `inbound` (lines for this device), `offering` (700–703 from others), `talk` (sealed lines),
-//! `compose` (texts from the user), `pump` (texts on their way out), `propose` (new keys),
-//! `transfer` and `receive` (files). What they work on stands in the modules of this crate with
-//! the same nouns. Invariants and limits are theirs.
+//! `inbound` (lines for this device), `offering` (700–702 from others), `ending` (703), `talk`
+//! (sealed lines), `compose` (texts from the user), `pump` (texts on their way out), `propose`
+//! (new keys), `transfer` and `receive` (files). What they work on stands in the modules of this
+//! crate with the same nouns. Invariants and limits are theirs.
 
 mod account;
 mod answer;
 mod compose;
 mod config;
 mod contact;
+mod ending;
 mod event;
 mod inbound;
 mod link;
@@ -143,6 +144,8 @@ pub struct Engine {
     drafts: compose::Drafts,
     /// Accounts with something to be sealed or offered.
     to_pump: BTreeSet<String>,
+    /// Accounts with something that could not be done yet: looked at again as time passes.
+    unfinished: BTreeSet<String>,
     /// Failures in a row of sessions with an account.
     refusals: BTreeMap<String, u32>,
     chunks: transfer::Lane,
@@ -193,6 +196,7 @@ impl Engine {
             fetches: Fetches::default(),
             drafts: compose::Drafts::default(),
             to_pump: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
             refusals: BTreeMap::new(),
             chunks: transfer::Lane::default(),
             receiving: receive::Receiving::default(),
@@ -229,8 +233,13 @@ impl Engine {
             let number = name.parse().map_err(|_| StateError::Damaged(Space::Draft))?;
             engine.drafts.add(&draft.contact, number);
         }
+        engine.count_retained()?;
         for (account, _) in engine.state.list::<compose::Receipts>(Space::Receipt)? {
             engine.to_pump.insert(account);
+        }
+        let own = engine.own_account();
+        for (_, session) in engine.state.list::<session::Session>(Space::Session)? {
+            engine.to_pump.extend(session.peer(own.as_address()).map(Into::into));
         }
         engine.pump_drafts();
         engine.ask_open_choices()?;
@@ -328,9 +337,11 @@ impl Engine {
             }
         }
         self.expire_parked(now)?;
+        session::awaited::expire(&mut self.state, now)?;
         if now.0.abs_diff(self.last_forgetting) >= limits::HOUR_MS {
             self.last_forgetting = now.0;
             self.expire_messages(now)?;
+            self.expire_retained()?;
         }
         Ok(())
     }

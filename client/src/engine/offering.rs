@@ -1,14 +1,14 @@
-//! Session lines from others: offers (700, 702), acceptance (701), refusal and close (703).
+//! Offers of session keys from others (700, 702), and their acceptance of this device's (701).
 //!
 //! Owns the order in which an offer is judged: records first (fetched if need be), then
 //! [`offer::judge`], then the private keys. A refusal is answered with its code; it never leads to
 //! another suite or to plain sending (SPEC.md §7).
 
 use protocol::identifier::RecordName;
-use protocol::offer::{Accept, Close, Offer};
+use protocol::offer::{Accept, Offer};
 use protocol::policy::Policy;
 use protocol::record::Record;
-use protocol::{Address, AddressBuf, Code, Command, Timestamp};
+use protocol::{Address, AddressBuf, Command, Timestamp};
 
 use super::inbound::{Arrival, Wait};
 use super::{Engine, EngineError, Event};
@@ -16,8 +16,8 @@ use crate::directory::{self, Contact};
 use crate::outbox::Kind;
 use crate::session::accept::{self, Closing};
 use crate::session::offer::{self, Judgement, Refusal};
-use crate::session::{Generation, OfferState, Session, SessionError};
-use crate::state::{Space, StateError};
+use crate::session::{Generation, Member, OfferState, Session, SessionError, awaited};
+use crate::state::StateError;
 
 /// What is known about the accounts of an offer.
 enum Known {
@@ -48,19 +48,57 @@ impl Engine {
             self.tell(Event::Unopened { from, what: "an offer older than the restored state" });
             return Ok(());
         }
+        if offer::is_seen(&self.state, offer.from, offer.id.as_str())? {
+            return Ok(());
+        }
         let refusal = match self.known_of(&offer, arrival, now)? {
             Known::Waiting(account) => {
-                return self.park(command, arrival, Wait::Record(account), false, now);
+                let wait = Wait::Record(account);
+                return self.park_offer(command, &offer, arrival, (wait, false), now);
             }
             Known::Stale => Refusal::Stale,
             Known::All { sender, own, others } => {
                 match self.take_offer(command, &offer, (&sender, &own, &others), now) {
                     Ok(()) => return Ok(()),
+                    Err(Refusal::Orphan) => match &offer.parent {
+                        Some(parent) if self.is_awaited(parent.as_str())? => {
+                            let wait = Wait::Generation(parent.as_str().into());
+                            return self.park_offer(command, &offer, arrival, (wait, true), now);
+                        }
+                        _ => Refusal::Orphan,
+                    },
                     Err(refusal) => refusal,
                 }
             }
         };
-        self.refuse_offer(&offer, refusal, now)
+        self.refuse_offer(command, &offer, refusal, now)
+    }
+
+    /// Parks an offer; its lines, and refreshes that follow on it, then wait as well.
+    fn park_offer(
+        &mut self,
+        command: &Command<'_>,
+        offer: &Offer<'_>,
+        arrival: Arrival,
+        (wait, is_judged): (Wait, bool),
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        if self.park(command, arrival, wait, is_judged, now)? {
+            self.await_generation(offer, is_judged, now)?;
+        }
+        Ok(())
+    }
+
+    fn await_generation(
+        &mut self,
+        offer: &Offer<'_>,
+        is_judged: bool,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let parent = offer.parent.as_ref().map(|parent| parent.as_str());
+        let place = (offer.session.as_str(), parent);
+        awaited::note(&mut self.state, offer.generation.as_str(), place, is_judged, now)?;
+        Ok(())
     }
 
     /// The records that an offer speaks of, or what is missing.
@@ -147,7 +185,7 @@ impl Engine {
         #[cfg(test)]
         if self.refuses_offers > 0 {
             self.refuses_offers -= 1;
-            return Err(Refusal::Mismatch);
+            return Err(Refusal::Ended);
         }
         let fail = |error: EngineError| match error {
             EngineError::State(error) => Refusal::from(error),
@@ -163,9 +201,8 @@ impl Engine {
             return Err(Refusal::Unsigned);
         }
         offer::judge(&self.identity, command, offer, &judgement, now)?;
-        if !offer::is_new(&mut self.state, offer.from, offer.id.as_str(), now)? {
-            return Err(Refusal::Repeat);
-        }
+        offer::place(&self.state, offer, &judgement)?;
+        offer::remember(&mut self.state, offer.from, offer.id.as_str(), now)?;
         let opened = offer::open(
             &mut self.state,
             &self.identity,
@@ -186,6 +223,7 @@ impl Engine {
         )?;
         let account = offer.from.account();
         self.outbox.push(&mut self.state, Kind::Silent, account.as_str(), &mid, line)?;
+        awaited::forget(&mut self.state, &opened.generation)?;
         self.session_opened(&opened.session, offer.parent.is_some(), true).map_err(fail)?;
         self.retry_generation(&opened.generation, now).map_err(fail)
     }
@@ -211,9 +249,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Answers an offer that is not taken.
+    /// A parked offer waited too long.
+    pub(super) fn offer_expired(
+        &mut self,
+        command: &Command<'_>,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        match Offer::parse(command) {
+            Ok(offer) => self.refuse_offer(command, &offer, Refusal::Orphan, now),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Answers an offer that is not taken. But for want of a prekey, that ends its session.
     fn refuse_offer(
         &mut self,
+        command: &Command<'_>,
         offer: &Offer<'_>,
         refusal: Refusal,
         now: Timestamp,
@@ -225,18 +276,16 @@ impl Engine {
             Refusal::Repeat => return Ok(()),
             Refusal::Unsigned => "an offer whose signature does not hold",
             Refusal::Mismatch => "an offer whose members, key or signed mode do not hold",
-            Refusal::PrekeyGone | Refusal::Stale | Refusal::Suite => "",
+            Refusal::PrekeyGone
+            | Refusal::Ended
+            | Refusal::Orphan
+            | Refusal::Stale
+            | Refusal::Suite => "",
         };
         if !what.is_empty() {
             self.tell(Event::Tampering { from, what });
         }
         let Some(code) = code else { return Ok(()) };
-        if code == 456 {
-            // A valid offer: its lines are kept until the key comes again.
-            let name = refused_name(offer.generation.as_str());
-            let until = now.plus_ms(crate::limits::PARKED_AGE_MS_MAX).0;
-            self.state.put(Space::Seen, &name, &until)?;
-        }
         let record = match code {
             555 => self.own_record()?.map(|record| record.name()),
             _ => None,
@@ -251,12 +300,25 @@ impl Engine {
             accept::close(&mut self.state, &self.identity, offer.from, &closing, now)?;
         let account = offer.from.account();
         self.outbox.push(&mut self.state, Kind::Silent, account.as_str(), &mid, line)?;
-        Ok(())
+        if matches!(refusal, Refusal::PrekeyGone) {
+            // A valid offer: its lines are kept until the key comes again.
+            return self.await_generation(offer, true, now);
+        }
+        let session = Session::load(&self.state, offer.session.as_str())?;
+        let key = session.as_ref().and_then(|session| session.member(offer.from));
+        let key = key.map(Member::key).transpose()?;
+        if let Some(mut session) = session
+            && key.is_some_and(|key| command.verify(&key).is_ok())
+        {
+            self.end_session(&mut session, Some(offer.from), now)?;
+        }
+        awaited::forget(&mut self.state, offer.generation.as_str())?;
+        self.retry_generation(offer.generation.as_str(), now)
     }
 
-    /// Whether a valid offer of this generation was refused only for want of its prekey.
-    pub(super) fn is_offer_awaited(&self, generation: &str) -> Result<bool, EngineError> {
-        Ok(self.state.contains(Space::Seen, &refused_name(generation))?)
+    /// Whether an offer of this generation may still bring its key.
+    fn is_awaited(&self, generation: &str) -> Result<bool, EngineError> {
+        Ok(awaited::get(&self.state, generation)?.is_some())
     }
 
     pub(super) fn accept_received(
@@ -280,9 +342,10 @@ impl Engine {
         };
         let device = accept.from.as_str();
         match generation.offers.get_mut(device) {
-            Some(OfferState::Accepted) | None => return Ok(()),
+            Some(OfferState::Accepted | OfferState::Void) | None => return Ok(()),
             Some(state) => *state = OfferState::Accepted,
         }
+        self.offer_arrived(&generation.name, device)?;
         accept::keep_peer_key(&mut self.state, &accept, now)?;
         if generation.offers.values().all(|state| *state == OfferState::Accepted) {
             generation.seed = None;
@@ -294,53 +357,18 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn close_received(
+    /// A device has answered an offer, so the relay need not answer for it any more.
+    pub(super) fn offer_arrived(
         &mut self,
-        command: &Command<'_>,
-        _arrival: Arrival,
-        now: Timestamp,
+        generation: &str,
+        device: &str,
     ) -> Result<(), EngineError> {
-        let Ok(close) = Close::parse(command) else {
-            self.tell(Event::Strange { what: "a 703 that is none".into() });
-            return Ok(());
-        };
-        let sid = close.session.as_str();
-        let Some(mut session) = self.session_line_holds(command, sid, close.from)? else {
-            return Ok(());
-        };
-        let account = close.from.account().as_str().to_owned();
-        self.to_pump.insert(account.clone());
-        let Some((code, name)) = close.code.zip(close.generation) else {
-            return self.close_session(&mut session, now);
-        };
-        let generation = Generation::load(&self.state, name.as_str())?;
-        let Some(mut generation) = generation.filter(|one| one.sid == session.sid) else {
-            return Ok(());
-        };
-        match generation.offers.get(close.from.as_str()) {
-            Some(OfferState::Queued | OfferState::Taken) => {}
-            _ => return Ok(()),
-        }
-        if code == Code::new(456).unwrap_or(Code::QUIT) && generation.seed.is_some() {
-            generation.offers.insert(close.from.as_str().into(), OfferState::Refused);
-            self.fetches.use_prekeys(&account);
-            return Ok(generation.store(&mut self.state)?);
-        }
-        let refusals = self.refusals.entry(account.clone()).or_default();
-        *refusals += 1;
-        let is_last = *refusals > crate::limits::REFUSALS_MAX;
-        self.close_session(&mut session, now)?;
-        self.fetches.use_prekeys(&account);
-        if is_last {
-            self.refusals.remove(&account);
-            let text = "the other side refuses the session";
-            return self.fail_drafts(&account, code.number(), text);
-        }
-        self.refresh_record(close.from.account(), now)
+        let offer = Kind::Offer { generation: generation.into(), device: device.into() };
+        Ok(self.outbox.remove_if(&mut self.state, |item| item.kind == offer)?)
     }
 
     /// The session of a line that a covered device signed; tells of tampering if it did not.
-    fn session_line_holds(
+    pub(super) fn session_line_holds(
         &mut self,
         command: &Command<'_>,
         sid: &str,
@@ -355,23 +383,4 @@ impl Engine {
         self.tell(Event::Tampering { from, what: "a session line whose signature does not hold" });
         Ok(None)
     }
-
-    /// Nothing is sealed in a session any more. What its other side never could open is sealed
-    /// again in the next.
-    pub(super) fn close_session(
-        &mut self,
-        session: &mut Session,
-        now: Timestamp,
-    ) -> Result<(), EngineError> {
-        session.is_closed = true;
-        session.store(&mut self.state)?;
-        for generation in session.generations.clone() {
-            self.draft_retained(&generation, now)?;
-        }
-        Ok(())
-    }
-}
-
-fn refused_name(generation: &str) -> String {
-    format!("gen:{generation}")
 }

@@ -9,10 +9,12 @@ use protocol::record::Record;
 use protocol::suite::Suite;
 use protocol::{Address, AddressBuf, Timestamp};
 
+use super::ending::PREKEY_GONE;
 use super::link::Request;
 use super::pump::{Parties, Step};
 use super::{Engine, EngineError};
 use crate::directory::Contact;
+use crate::limits;
 use crate::outbox::Kind;
 use crate::session::offer::{self, Proposal, Target, allows, must_be_signed};
 use crate::session::{self, Generation, OfferState, Session, SessionError, accept};
@@ -149,13 +151,8 @@ impl Engine {
         targets: &[Target],
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        let proposal = Proposal {
-            session,
-            parent,
-            own_record: parties.own.name(),
-            repair_ms: parties.repair_ms(),
-        };
-        let made = offer::make(&mut self.state, &self.identity, &proposal, targets, now)?;
+        let (birth, own_record) = ((&*session, parent, parties.repair_ms()), parties.own.name());
+        let made = offer::make(&mut self.state, &self.identity, birth, own_record, targets, now)?;
         session::establish(
             &mut self.state,
             &self.identity,
@@ -177,16 +174,14 @@ impl Engine {
         self.session_opened(session, parent.is_some(), has_one_time_keys)
     }
 
-    /// Offers a generation again to devices whose prekeys were gone (456).
+    /// Offers a generation again to devices whose prekeys were gone (456). A generation that
+    /// cannot be offered any more ends its session.
     pub(super) fn offer_again(
         &mut self,
         peer: Address<'_>,
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        for session in self.conversation(peer.as_str())? {
-            if session.is_closed {
-                continue;
-            }
+        for mut session in self.conversation(peer.as_str())? {
             for mut generation in session.load_generations(&self.state)? {
                 let refused: Vec<String> = generation
                     .offers
@@ -194,8 +189,16 @@ impl Engine {
                     .filter(|(_, state)| **state == OfferState::Refused)
                     .map(|(device, _)| device.clone())
                     .collect();
+                let has_failed = |device: &String| {
+                    let count = generation.offers_again.get(device).copied().unwrap_or(0);
+                    count >= limits::OFFERS_AGAIN_MAX || generation.seed.is_none()
+                };
+                if refused.iter().any(has_failed) {
+                    self.give_up_session(&mut session, peer.as_str(), PREKEY_GONE, now)?;
+                    break;
+                }
                 for device in refused {
-                    self.offer_device_again(&session, &mut generation, &device, now)?;
+                    self.offer_device_again(peer, (&session, &mut generation), &device, now)?;
                 }
             }
         }
@@ -204,8 +207,8 @@ impl Engine {
 
     fn offer_device_again(
         &mut self,
-        session: &Session,
-        generation: &mut Generation,
+        peer: Address<'_>,
+        (session, generation): (&Session, &mut Generation),
         device: &str,
         now: Timestamp,
     ) -> Result<(), EngineError> {
@@ -213,6 +216,7 @@ impl Engine {
         let account = device.account();
         if self.fetches.prekeys(account.as_str(), now).is_none() {
             self.take_prekeys(account.as_address(), now);
+            self.unfinished.insert(peer.as_str().into());
             return Ok(());
         }
         let Some(seed) = generation.seed.clone() else { return Ok(()) };
@@ -222,14 +226,11 @@ impl Engine {
         let suite = session.suite()?;
         let Some(target) = self.target_from_prekeys(&device, record, suite, now)? else {
             self.lacks_prekeys(&device, now);
+            self.unfinished.insert(peer.as_str().into());
             return Ok(());
         };
-        let parent = match &generation.parent {
-            Some(parent) => Generation::load(&self.state, parent)?,
-            None => None,
-        };
-        let proposal =
-            Proposal { session, parent: parent.as_ref(), own_record: own.name(), repair_ms: 0 };
+        let parent = generation.parent.as_deref();
+        let proposal = Proposal { session, parent, own_record: own.name() };
         let line = offer::offer_line(
             &mut self.state,
             &self.identity,
@@ -241,6 +242,7 @@ impl Engine {
         )?;
         self.fetches.use_prekeys(account.as_str());
         generation.offers.insert(device.as_str().into(), OfferState::Queued);
+        *generation.offers_again.entry(device.as_str().into()).or_default() += 1;
         generation.store(&mut self.state)?;
         let kind =
             Kind::Offer { generation: generation.name.clone(), device: device.as_str().into() };

@@ -18,7 +18,7 @@ use crate::mime::{Entity, MimeError};
 use crate::outbox::Kind;
 use crate::session::line;
 use crate::session::offer::{self, allows, must_be_signed};
-use crate::session::{self, Choice, Generation, OfferState, Refresh, Session, SessionError};
+use crate::session::{self, Choice, Generation, Refresh, Session, SessionError};
 use crate::state::Space;
 
 /// Whether there is more to do at once.
@@ -54,9 +54,10 @@ impl Parties {
 }
 
 impl Engine {
-    /// Looks again at every conversation with texts that wait.
+    /// Looks again at every conversation with something that waits.
     pub(super) fn pump_drafts(&mut self) {
         self.to_pump.extend(self.drafts.accounts().cloned());
+        self.to_pump.append(&mut self.unfinished);
     }
 
     /// Moves every conversation on that has something to do.
@@ -82,11 +83,14 @@ impl Engine {
         let Some(number) = self.drafts.first(account) else {
             return self.send_receipts(address, now);
         };
+        if self.waits_for_end(address, now)? {
+            return Ok(Step::Done);
+        }
         let Some(parties) = self.parties(address, now)? else { return Ok(Step::Done) };
         let Some(session) = self.current_session(address, &parties)? else {
             return self.begin_session(address, &parties, now);
         };
-        let mut generation = match session::choose(&self.state, &session)? {
+        let mut generation = match session::choose(&self.state, &session, self.identity.device())? {
             Choice::None => return self.begin_session(address, &parties, now),
             Choice::Wait => return Ok(Step::Done),
             Choice::Use(generation) => *generation,
@@ -145,7 +149,8 @@ impl Engine {
     }
 
     /// The session to seal in: open, over exactly the devices that the records list, signed if it
-    /// must be, under a suite that is still allowed; the one offered last.
+    /// must be, under a suite that is still allowed; one in which lines are in doubt, so that they
+    /// keep their order, else the one offered last.
     fn current_session(
         &self,
         peer: Address<'_>,
@@ -155,7 +160,8 @@ impl Engine {
             .map_err(protocol::Error::from)?
             .hash();
         let must_sign = must_be_signed(&parties.records(), parties.devices(), &parties.policies);
-        let mut best: Option<Session> = None;
+        let own = self.identity.device();
+        let mut best: Option<(bool, Session)> = None;
         for session in self.conversation(peer.as_str())? {
             let is_good = !session.is_closed
                 && session.mem == members.as_str()
@@ -166,14 +172,19 @@ impl Engine {
                     &parties.policies,
                     parties.knows_all_policies,
                 );
-            let is_later = best.as_ref().is_none_or(|best| {
-                (session.offered_at, &best.sid) > (best.offered_at, &session.sid)
+            if !is_good {
+                continue;
+            }
+            let is_in_doubt = session::is_in_doubt(&self.state, &session, own)?;
+            let is_better = best.as_ref().is_none_or(|(is_doubted, best)| {
+                let rank = (is_in_doubt, session.offered_at, &best.sid);
+                rank > (*is_doubted, best.offered_at, &session.sid)
             });
-            if is_good && is_later {
-                best = Some(session);
+            if is_better {
+                best = Some((is_in_doubt, session));
             }
         }
-        Ok(best)
+        Ok(best.map(|(_, session)| session))
     }
 
     /// Seals the draft of this number.
@@ -221,7 +232,7 @@ impl Engine {
         self.state.remove(Space::Draft, &name)?;
         self.drafts.remove(&draft.contact, number);
         let is_own_offer = generation.offerer == self.identity.device().as_str();
-        if is_own_offer && !is_accepted_by(generation, contact.as_str()) && draft.fid.is_none() {
+        if is_own_offer && !generation.is_accepted_by(contact.as_str()) && draft.fid.is_none() {
             self.state.put(Space::Retained, &retained_name(&generation.name, number), &draft)?;
         }
         self.raise_status(&draft.mid, Status::Sent)
@@ -241,7 +252,9 @@ impl Engine {
             self.state.remove(Space::Receipt, name)?;
             return Ok(Step::Done);
         };
-        let Choice::Use(mut generation) = session::choose(&self.state, &session)? else {
+        let choice = session::choose(&self.state, &session, self.identity.device())?;
+        let Choice::Use(mut generation) = choice else {
+            self.unfinished.insert(name.into());
             return Ok(Step::Done);
         };
         let (code, list) = if owed.delivered.is_empty() {
@@ -310,11 +323,4 @@ impl Engine {
         }
         Ok(self.state.put(Space::Conversation, account, &sids)?)
     }
-}
-
-fn is_accepted_by(generation: &Generation, account: &str) -> bool {
-    generation.offers.iter().any(|(device, state)| {
-        *state == OfferState::Accepted
-            && Address::parse(device).is_ok_and(|device| device.account().as_str() == account)
-    })
 }

@@ -17,6 +17,7 @@ use crate::directory::Contact;
 use crate::limits;
 use crate::mime::Entity;
 use crate::session::line::{self, LineError, OpenedLine, Standing};
+use crate::session::{Session, awaited};
 use crate::state::Space;
 
 /// What is remembered of a message, sent or received.
@@ -134,15 +135,20 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<OpenedLine>, EngineError> {
         let generation = standing.place.generation.as_str();
-        let is_awaited = self.is_offer_awaited(generation)?;
-        if is_awaited || self.is_generation_coming(generation)? {
+        if let Some(awaited) = awaited::get(&self.state, generation)? {
             let wait = Wait::Generation(generation.into());
-            self.park(command, arrival, wait, is_awaited, now)?;
-        } else {
+            self.park(command, arrival, wait, awaited.is_judged, now)?;
+        } else if !self.has_ended(standing.place.session.as_str())? {
             let from = standing.from.to_string();
             self.tell(Event::Unopened { from, what: "its session is not known here" });
         }
         Ok(None)
+    }
+
+    /// Whether a session has ended here. What its sender sealed in a generation that was never
+    /// accepted comes again in another session.
+    fn has_ended(&self, sid: &str) -> Result<bool, EngineError> {
+        Ok(Session::load(&self.state, sid)?.is_some_and(|session| session.is_closed))
     }
 
     fn deliver(

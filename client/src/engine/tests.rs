@@ -3,6 +3,7 @@
 
 mod account;
 mod crash;
+mod ending;
 mod exchange;
 mod refusal;
 mod relay;

@@ -7,6 +7,7 @@
 //! or [`limits::OLD_GENERATION_AGE_MS_MAX`] after the next generation was opened.
 
 pub(crate) mod accept;
+pub(crate) mod awaited;
 pub(crate) mod line;
 pub(crate) mod offer;
 
@@ -81,8 +82,11 @@ pub(crate) struct Session {
     pub(crate) mem: String,
     /// TS of the 700 that began it, in milliseconds since 1970.
     pub(crate) offered_at: u64,
-    /// Whether 703 closed it.
+    /// Whether it has ended: nothing more is sealed in it, and no offer of it is taken.
     pub(crate) is_closed: bool,
+    /// When it ended.
+    #[serde(default)]
+    pub(crate) closed_at: u64,
     /// Its generations in the order in which they were opened.
     pub(crate) generations: Vec<String>,
 }
@@ -148,6 +152,7 @@ impl Session {
             mem: members.hash().as_str().into(),
             offered_at: offered_at.0,
             is_closed: false,
+            closed_at: 0,
             generations: Vec::new(),
         })
     }
@@ -191,6 +196,8 @@ impl Session {
 /// What became of an offer that this device made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum OfferState {
+    /// The device will never take it: it refused it for good, or the session has ended there.
+    Void,
     /// The device refused it because its prekeys were gone; it is to be offered anew.
     Refused,
     /// Not yet confirmed by the relay.
@@ -234,6 +241,9 @@ pub(crate) struct Generation {
     pub(crate) last_sent: u64,
     /// When a newer generation was opened.
     pub(crate) superseded_at: Option<u64>,
+    /// How often it was offered again, by device.
+    #[serde(default)]
+    pub(crate) offers_again: BTreeMap<String, u32>,
 }
 
 impl Generation {
@@ -249,6 +259,34 @@ impl Generation {
     /// relay, so that no line can overtake the key it needs.
     pub(crate) fn is_usable(&self) -> bool {
         self.offers.values().all(|state| *state > OfferState::Queued)
+    }
+
+    /// Whether a device of `account` has it.
+    pub(crate) fn is_accepted_by(&self, account: &str) -> bool {
+        self.offers_to(account).any(|state| state == OfferState::Accepted)
+    }
+
+    /// Whether lines were sealed in it that `account` may or may not open: no device of the
+    /// account has accepted it, and one may still do so.
+    pub(crate) fn is_in_doubt(&self, account: &str) -> bool {
+        self.last_sent > 0
+            && !self.is_accepted_by(account)
+            && self.offers_to(account).any(|state| state != OfferState::Void)
+    }
+
+    /// Whether no device of `account` will ever open what was sealed in it.
+    pub(crate) fn is_void(&self, account: &str) -> bool {
+        let mut offers = self.offers_to(account).peekable();
+        offers.peek().is_some() && offers.all(|state| state == OfferState::Void)
+    }
+
+    /// What became of the offers to an account's devices.
+    fn offers_to(&self, account: &str) -> impl Iterator<Item = OfferState> {
+        let is_theirs = move |device: &str| {
+            Address::parse(device).is_ok_and(|device| device.account().as_str() == account)
+        };
+        let offers = self.offers.iter().filter(move |(device, _)| is_theirs(device));
+        offers.map(|(_, state)| *state)
     }
 
     /// Whether it is time for another one (SPEC.md §7).
@@ -307,11 +345,27 @@ pub(crate) enum Choice {
 }
 
 /// Chooses the newest generation that this device may use.
-pub(crate) fn choose(state: &State, session: &Session) -> Result<Choice, StateError> {
+///
+/// While lines are in doubt in a generation of its own, it stays with that one or what it made
+/// later: should the other side refuse it, those lines and all behind them are sealed again in
+/// their order (SPEC.md §7).
+pub(crate) fn choose(
+    state: &State,
+    session: &Session,
+    own: Address<'_>,
+) -> Result<Choice, StateError> {
     if session.is_closed {
         return Ok(Choice::None);
     }
+    let peer = session.peer(own.account()).unwrap_or_default();
     let mut generations = session.load_generations(state)?;
+    let doubtful = |one: &&Generation| one.is_in_doubt(peer);
+    if generations.iter().filter(doubtful).any(|one| !one.is_usable()) {
+        return Ok(Choice::Wait);
+    }
+    if let Some(depth) = generations.iter().filter(doubtful).map(|one| one.depth).min() {
+        generations.retain(|one| one.depth >= depth && one.offerer == own.as_str());
+    }
     let pending = generations.iter().filter(|one| !one.is_usable()).map(|one| one.depth).max();
     generations.retain(Generation::is_usable);
     let newest = generations
@@ -324,6 +378,17 @@ pub(crate) fn choose(state: &State, session: &Session) -> Result<Choice, StateEr
         }
         _ => Choice::Wait,
     })
+}
+
+/// Whether this device sealed lines in the session that its other side may never open.
+pub(crate) fn is_in_doubt(
+    state: &State,
+    session: &Session,
+    own: Address<'_>,
+) -> Result<bool, StateError> {
+    let peer = session.peer(own.account()).unwrap_or_default();
+    let generations = session.load_generations(state)?;
+    Ok(generations.iter().any(|generation| generation.is_in_doubt(peer)))
 }
 
 /// Writes down a generation: EX, one chain for each member, and that it follows on the others.
@@ -414,11 +479,27 @@ pub(crate) fn expire(
                 state.put(Space::Chain, &name, &chain)?;
             }
         }
-        if is_over || (are_spent && generation.superseded_at.is_some()) {
+        let is_done = is_over || (are_spent && generation.superseded_at.is_some());
+        let is_needed = is_undecided(&generation, &session, own, now)
+            || (is_done && awaited::is_parent(state, &generation.name)?);
+        if is_done && !is_needed {
             erase(state, &mut session, &generation.name)?;
         }
     }
     Ok(())
+}
+
+/// Whether the other side may still refuse what was sealed in it: as long as its offer may wait at
+/// the relay.
+fn is_undecided(
+    generation: &Generation,
+    session: &Session,
+    own: Address<'_>,
+    now: Timestamp,
+) -> bool {
+    let peer = session.peer(own.account()).unwrap_or_default();
+    let age = now.ms_since(Timestamp(generation.offered_at));
+    generation.is_in_doubt(peer) && age < limits::OFFER_MEMORY_MS
 }
 
 /// The receiving chains that a generation still has.
@@ -468,3 +549,7 @@ pub(crate) fn bound_skipped_keys(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

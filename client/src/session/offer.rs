@@ -83,12 +83,10 @@ impl Target {
 pub(crate) struct Proposal<'a> {
     /// The session; its generations are not looked at.
     pub(crate) session: &'a Session,
-    /// The generation that a 702 follows on.
-    pub(crate) parent: Option<&'a Generation>,
+    /// PGEN: the generation that a 702 follows on.
+    pub(crate) parent: Option<&'a str>,
     /// KF: the own record.
     pub(crate) own_record: RecordName,
-    /// How long GS is kept for repairs, in milliseconds.
-    pub(crate) repair_ms: u64,
 }
 
 /// A generation that was made here, and the lines that offer it.
@@ -106,41 +104,44 @@ pub(crate) struct OfferLine {
     pub(crate) line: String,
 }
 
-/// Makes a generation and its offers.
+/// Makes a generation that follows on `parent`, and its offers; GS is kept for `repair_ms`.
 pub(crate) fn make(
     state: &mut State,
     identity: &Identity,
-    proposal: &Proposal<'_>,
+    (session, parent, repair_ms): (&Session, Option<&Generation>, u64),
+    own_record: RecordName,
     targets: &[Target],
     now: Timestamp,
 ) -> Result<Made, SessionError> {
-    let session = proposal.session;
+    let proposal =
+        Proposal { session, parent: parent.map(|parent| parent.name.as_str()), own_record };
     let seed = random::secret(state.random())?;
-    let root = RootKey::new(proposal.parent.map(|parent| &parent.exporter), &seed);
+    let root = RootKey::new(parent.map(|parent| &parent.exporter), &seed);
     let name = root.generation(&session.sid, &session.mem);
     let mut offers = BTreeMap::new();
     let mut lines = Vec::with_capacity(targets.len());
     for target in targets {
-        lines.push(offer_line(state, identity, proposal, &name, &seed, target, now)?);
+        lines.push(offer_line(state, identity, &proposal, &name, &seed, target, now)?);
         offers.insert(target.device.as_str().to_owned(), OfferState::Queued);
     }
-    let keeps_seed = proposal.repair_ms > 0 && !targets.is_empty();
+    let keeps_seed = repair_ms > 0 && !targets.is_empty();
     let generation = Generation {
         name,
         sid: session.sid.clone(),
-        parent: proposal.parent.map(|parent| parent.name.clone()),
-        depth: proposal.parent.map_or(0, |parent| parent.depth + 1),
+        parent: parent.map(|parent| parent.name.clone()),
+        depth: parent.map_or(0, |parent| parent.depth + 1),
         offerer: identity.device().as_str().into(),
         offered_at: now.0,
         first_used_at: None,
         exporter: root.exporter(),
         seed: keeps_seed.then_some(seed),
-        seed_until: now.plus_ms(proposal.repair_ms).0,
+        seed_until: now.plus_ms(repair_ms).0,
         offers,
         lines: 0,
         octets: 0,
         last_sent: 0,
         superseded_at: None,
+        offers_again: BTreeMap::new(),
     };
     Ok(Made { generation, root, lines })
 }
@@ -163,7 +164,7 @@ pub(crate) fn offer_line(
         .to(target.device.as_address())
         .from(identity.device())
         .parameter("SID", &session.sid)
-        .parameter_if("PGEN", proposal.parent.map(|parent| &parent.name))
+        .parameter_if("PGEN", proposal.parent)
         .parameter("GEN", generation)
         .parameter("SUITE", session.suite()?)
         .parameter("WITH", accounts)
@@ -212,6 +213,10 @@ pub(crate) enum Refusal {
     Mismatch,
     /// 456: the prekey or NK is gone.
     PrekeyGone,
+    /// 553: the session has ended here.
+    Ended,
+    /// 553: the generation that it follows on is not here.
+    Orphan,
     /// 555: KR is not the own record, or KF not the sender's.
     Stale,
     /// 504: the suite is not allowed.
@@ -228,7 +233,7 @@ impl Refusal {
     /// The code of the 703, if one is sent.
     pub(crate) const fn code(&self) -> Option<u16> {
         match self {
-            Self::Mismatch => Some(553),
+            Self::Mismatch | Self::Ended | Self::Orphan => Some(553),
             Self::PrekeyGone => Some(456),
             Self::Stale => Some(555),
             Self::Suite => Some(504),
@@ -340,17 +345,7 @@ pub(crate) fn open(
     now: Timestamp,
 ) -> Result<Opened, Refusal> {
     let gen_name = offer.generation.as_str();
-    if state.contains(Space::Generation, gen_name)? {
-        return Err(Refusal::Repeat);
-    }
-    let mut session = session_of(state, offer, known)?;
-    let parent = match offer.parent {
-        Some(parent) => {
-            let parent = Generation::load(state, parent.as_str())?;
-            Some(parent.filter(|parent| parent.sid == session.sid).ok_or(Refusal::Mismatch)?)
-        }
-        None => None,
-    };
+    let (mut session, parent) = place(state, offer, known)?;
     let seed = unwrap(state, holder, command, offer)?;
     let root = RootKey::new(parent.as_ref().map(|parent| &parent.exporter), &seed);
     if root.generation(&session.sid, &session.mem) != gen_name {
@@ -379,9 +374,34 @@ pub(crate) fn open(
         octets: 0,
         last_sent: 0,
         superseded_at: None,
+        offers_again: BTreeMap::new(),
     };
     super::establish(state, identity, &mut session, &generation, &root, now)?;
     Ok(Opened { session, generation: generation.name })
+}
+
+/// The session that an offer begins or goes on with, and the generation that it follows on.
+pub(crate) fn place(
+    state: &State,
+    offer: &Offer<'_>,
+    known: &Judgement<'_>,
+) -> Result<(Session, Option<Generation>), Refusal> {
+    if state.contains(Space::Generation, offer.generation.as_str())? {
+        return Err(Refusal::Repeat);
+    }
+    let Some(parent) = offer.parent else {
+        return Ok((session_of(state, offer, known)?, None));
+    };
+    let is_ended = Session::load(state, offer.session.as_str())?.is_some_and(|one| one.is_closed);
+    if is_ended {
+        return Err(Refusal::Ended);
+    }
+    let parent = Generation::load(state, parent.as_str())?.ok_or(Refusal::Orphan)?;
+    let session = session_of(state, offer, known)?;
+    if parent.sid != session.sid {
+        return Err(Refusal::Mismatch);
+    }
+    Ok((session, Some(parent)))
 }
 
 /// The session that an offer begins or goes on with.
@@ -395,8 +415,7 @@ fn session_of(state: &State, offer: &Offer<'_>, known: &Judgement<'_>) -> Result
         }
         // A refresh keeps suite, signed mode, accounts and members.
         (Some(held), Some(_)) => {
-            let keeps = !held.is_closed
-                && held.suite()? == offer.suite
+            let keeps = held.suite()? == offer.suite
                 && held.is_signed == offer.is_signed
                 && held.mem == offer.members.as_str()
                 && held.member(offer.from).is_some();
@@ -463,17 +482,22 @@ fn unwrap(
     }
 }
 
-/// Remembers an offer's MID; says whether it is new.
-pub(crate) fn is_new(
+/// Whether a line of 700 to 703 with this MID was taken before.
+pub(crate) fn is_seen(state: &State, from: Address<'_>, mid: &str) -> Result<bool, StateError> {
+    state.contains(Space::Seen, &seen_name(from, mid))
+}
+
+/// Remembers the MID of a line of 700 to 703.
+pub(crate) fn remember(
     state: &mut State,
     from: Address<'_>,
     mid: &str,
     now: Timestamp,
-) -> Result<bool, StateError> {
-    let name = protocol::base64::encode(&sha256(&[from.as_str().as_bytes(), b" ", mid.as_bytes()]));
-    if state.contains(Space::Seen, &name)? {
-        return Ok(false);
-    }
-    state.put(Space::Seen, &name, &now.plus_ms(limits::OFFER_MEMORY_MS).0)?;
-    Ok(true)
+) -> Result<(), StateError> {
+    let until = now.plus_ms(limits::OFFER_MEMORY_MS).0;
+    state.put(Space::Seen, &seen_name(from, mid), &until)
+}
+
+fn seen_name(from: Address<'_>, mid: &str) -> String {
+    protocol::base64::encode(&sha256(&[from.as_str().as_bytes(), b" ", mid.as_bytes()]))
 }

@@ -88,6 +88,8 @@ spaces! {
     Retained = 24, "the unconfirmed texts", false;
     /// How far files have come, by FID.
     Progress = 25, "the progress of files", false;
+    /// Generations whose offer may still bring their key, by GEN.
+    Awaited = 26, "the awaited keys", false;
 }
 
 #[cfg(test)]

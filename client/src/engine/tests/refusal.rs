@@ -6,8 +6,8 @@ use super::world::{World, address};
 use crate::engine::{Event, Notice, Status};
 use crate::limits;
 use crate::prekey::Fetched;
-use crate::session::offer::{self, Proposal, Target};
-use crate::session::{Generation, OfferState, Session};
+use crate::session::offer::{self, Target};
+use crate::session::{Generation, OfferState, Session, awaited};
 use crate::state::Space;
 use crate::suite::Suite;
 
@@ -35,13 +35,8 @@ fn crafted(world: &mut World, suite: Suite, change: impl FnOnce(&mut Session)) -
     let fetched = Fetched::check(&mut contact, &bob_record, "d1", &prekeys.0, None, now).unwrap();
     let target = Target::from_prekeys(&fetched, bob_record.name(), suite).unwrap().unwrap();
     assert_eq!(target.device, bob);
-    let proposal = Proposal {
-        session: &session,
-        parent: None,
-        own_record: own.name(),
-        repair_ms: limits::DAY_MS,
-    };
-    let made = offer::make(&mut engine.state, &engine.identity, &proposal, &[target], now);
+    let birth = (&session, None, limits::DAY_MS);
+    let made = offer::make(&mut engine.state, &engine.identity, birth, own.name(), &[target], now);
     made.unwrap().lines.remove(0).line
 }
 
@@ -346,21 +341,21 @@ fn parked_lines_at_n_and_one_more() {
     world.say(ALICE, BOB, "first");
     world.settle();
     let now = world.now;
-    let awaited = "B".repeat(42) + "A";
+    let generation = "B".repeat(42) + "A";
     let engine = world.engine(ALICE);
     let (sid, _) = engine.state.list::<Session>(Space::Session).unwrap().remove(0);
     let line = protocol::Command::builder(protocol::Code::MESSAGE)
         .to(address("bob@a.example"))
         .from(engine.identity.device())
-        .parameter("SID", sid)
-        .parameter("GEN", &awaited)
+        .parameter("SID", &sid)
+        .parameter("GEN", &generation)
         .parameter("SEQ", 1)
         .parameter("TS", now)
         .parameter("MID", "A".repeat(22))
         .parameter("KC", "A".repeat(43));
     let line = engine.identity.sign(line, &[7; 272]).unwrap();
-    let until = world.now.plus_ms(limits::DAY_MS).0;
-    world.engine(BOB).state.put(Space::Seen, &format!("gen:{awaited}"), &until).unwrap();
+    let place = (sid.as_str(), None);
+    awaited::note(&mut world.engine(BOB).state, &generation, place, true, now).unwrap();
     for _ in 0..=limits::PARKED_MAX {
         world.relay.inject("bob@a.example/d1", &line);
     }
