@@ -11,6 +11,9 @@ pub struct Config {
     pub tells_delivery: bool,
     /// Whether senders learn that their messages were read (102).
     pub tells_reading: bool,
+    /// Whether the driver shows every notice. If not, one that it leaves unconfirmed was seen by
+    /// nobody, and is told later without [`is_repeated`](super::Event::Notice::is_repeated).
+    pub shows_notices: bool,
     /// Suites that this device takes and offers, most wanted first. L suites are used only if no
     /// other suite is common, and only where every policy and record allows them.
     pub suites: Vec<Suite>,
@@ -28,6 +31,7 @@ impl Default for Config {
             signs: true,
             tells_delivery: true,
             tells_reading: true,
+            shows_notices: true,
             suites: vec![Suite::M1, Suite::M2],
             has_one_time_kem: true,
             one_time_stock: crate::limits::ONE_TIME_STOCK,

@@ -31,8 +31,9 @@ pub enum Event {
     Notice {
         /// Its name.
         id: NoticeId,
-        /// Whether it was told before and never confirmed: the program ended in between, and
-        /// the user may have seen it.
+        /// Whether it was told before, by an engine whose driver shows notices
+        /// ([`Config::shows_notices`](super::Config::shows_notices)), and never confirmed: the
+        /// program ended in between, and the user may have seen it.
         is_repeated: bool,
         /// What it says.
         notice: Notice,

@@ -167,7 +167,15 @@ pub struct Engine {
 struct Unshown {
     /// The line in the relay's queue that it came from.
     queue: Option<u64>,
+    /// Whether a driver that shows notices was told.
+    #[serde(default = "is_so")]
+    is_told: bool,
     notice: Notice,
+}
+
+/// What rows say that were written before there was a field for it.
+fn is_so() -> bool {
+    true
 }
 
 impl Engine {
@@ -217,15 +225,19 @@ impl Engine {
     fn restore(&mut self) -> Result<(), EngineError> {
         let engine = self;
         engine.restore_identity()?;
-        for (name, unshown) in engine.state.list::<Unshown>(Space::Inbox)? {
+        for (name, mut unshown) in engine.state.list::<Unshown>(Space::Inbox)? {
             let id = name.parse().map_err(|_| StateError::Damaged(Space::Inbox))?;
             engine.last_notice = engine.last_notice.max(id);
             engine.unconfirmed += 1;
             engine.output.push_back(Output::Event(Event::Notice {
                 id: NoticeId(id),
-                is_repeated: true,
-                notice: unshown.notice,
+                is_repeated: unshown.is_told,
+                notice: unshown.notice.clone(),
             }));
+            if engine.config.shows_notices && !unshown.is_told {
+                unshown.is_told = true;
+                engine.state.put(Space::Inbox, &name, &unshown)?;
+            }
         }
         engine.last_notice =
             engine.last_notice.max(engine.state.get(Space::Meta, LAST_NOTICE)?.unwrap_or(0));
@@ -354,7 +366,7 @@ impl Engine {
         if let Some(number) = queue {
             self.queue.hold(number);
         }
-        let unshown = Unshown { queue, notice };
+        let unshown = Unshown { queue, is_told: self.config.shows_notices, notice };
         self.state.put(Space::Inbox, &notice_name(id), &unshown)?;
         self.unconfirmed += 1;
         self.output.push_back(Output::Event(Event::Notice {

@@ -99,6 +99,36 @@ fn notices_are_told_until_they_are_confirmed() {
 }
 
 #[test]
+fn what_nobody_was_shown_is_not_told_as_repeated() {
+    let mut world = World::pair();
+    world.kill(BOB);
+    world.stations[BOB].config.shows_notices = false;
+    world.stations[BOB].confirms = false;
+    world.open(BOB);
+    world.connect(BOB);
+    world.say(ALICE, BOB, "hello");
+    world.settle();
+    assert_eq!(world.stations[BOB].texts(), ["hello"], "it came to a driver that shows nothing");
+    world.stations[BOB].config.shows_notices = true;
+    for is_known in [false, true] {
+        world.kill(BOB);
+        world.stations[BOB].screen.clear();
+        world.stations[BOB].events.clear();
+        world.open(BOB);
+        world.settle();
+        let told: Vec<bool> = world.stations[BOB]
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                crate::engine::Event::Notice { is_repeated, .. } => Some(*is_repeated),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [is_known]);
+    }
+}
+
+#[test]
 fn too_many_unconfirmed_notices_close_the_link() {
     let mut world = World::pair();
     world.stations[BOB].confirms = false;
