@@ -11,4 +11,5 @@ pub mod person;
 pub mod process;
 pub mod puppet;
 pub mod site;
+pub mod terminal;
 pub mod wire;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::failure::Failure;
+use crate::output;
 
 /// Talk to people, end to end encrypted, through the relay of your domain.
 #[derive(Parser)]
@@ -231,15 +232,22 @@ pub(crate) enum Keys {
 
 /// Prints a completion script.
 pub(crate) fn completion(shell: clap_complete::Shell) -> Result<(), Failure> {
-    clap_complete::generate(shell, &mut Arguments::command(), "cim", &mut std::io::stdout());
-    Ok(())
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "cim", &mut script);
+    print_whole(&script)
 }
 
 /// Prints the manual page.
 pub(crate) fn manual() -> Result<(), Failure> {
+    let mut page = Vec::new();
     clap_mangen::Man::new(Arguments::command())
-        .render(&mut std::io::stdout())
-        .map_err(|error| Failure::temporary(format!("cannot print the manual page: {error}")))
+        .render(&mut page)
+        .map_err(|error| Failure::internal(format!("cannot make the manual page: {error}")))?;
+    print_whole(&page)
+}
+
+fn print_whole(text: &[u8]) -> Result<(), Failure> {
+    output::raw(&String::from_utf8_lossy(text))
 }
 
 #[cfg(test)]

@@ -9,12 +9,16 @@ use client::engine::EngineError;
 use client::keyfile::KeyfileError;
 use client::state::StateError;
 
+use crate::output;
+
 /// A failure with its class.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     class: Class,
     code: Option<u16>,
     text: String,
+    /// Whether the person was told already.
+    is_told: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,20 +26,26 @@ enum Class {
     Busy,
     Internal,
     Refused,
+    Stopped,
     Temporary,
     Trust,
+    Unread,
     Usage,
 }
 
 impl Failure {
+    fn new(class: Class, code: Option<u16>, text: impl Into<String>) -> Self {
+        Self { class, code, text: text.into(), is_told: false }
+    }
+
     /// The person is busy and nobody chose what to do.
     pub(crate) fn busy(text: impl Into<String>) -> Self {
-        Self { class: Class::Busy, code: Some(350), text: text.into() }
+        Self::new(Class::Busy, Some(350), text)
     }
 
     /// A fault in this program.
     pub(crate) fn internal(text: impl Into<String>) -> Self {
-        Self { class: Class::Internal, code: None, text: text.into() }
+        Self::new(Class::Internal, None, text)
     }
 
     /// What the relay's reply says.
@@ -46,22 +56,32 @@ impl Failure {
             400..=499 => Class::Temporary,
             _ => Class::Refused,
         };
-        Self { class, code: Some(code), text: text.into() }
+        Self::new(class, Some(code), text)
+    }
+
+    /// Somebody ended it.
+    pub(crate) fn stopped(text: impl Into<String>) -> Self {
+        Self::new(Class::Stopped, None, text)
     }
 
     /// It may work later.
     pub(crate) fn temporary(text: impl Into<String>) -> Self {
-        Self { class: Class::Temporary, code: None, text: text.into() }
+        Self::new(Class::Temporary, None, text)
     }
 
     /// A key or signature does not hold.
     pub(crate) fn trust(text: impl Into<String>) -> Self {
-        Self { class: Class::Trust, code: None, text: text.into() }
+        Self::new(Class::Trust, None, text)
+    }
+
+    /// Whoever read the output wants no more: no fault, and nobody to tell.
+    pub(crate) fn unread() -> Self {
+        Self { is_told: true, ..Self::new(Class::Unread, None, "nobody reads the output") }
     }
 
     /// What was typed cannot be done.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
-        Self { class: Class::Usage, code: None, text: text.into() }
+        Self::new(Class::Usage, None, text)
     }
 
     /// The code of the relay's reply, if there was one.
@@ -77,24 +97,30 @@ impl Failure {
     /// The exit status.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.class {
+            Class::Unread => 0,
             Class::Usage => 2,
             Class::Temporary => 4,
             Class::Refused => 5,
             Class::Busy => 6,
             Class::Trust => 7,
             Class::Internal => 70,
+            Class::Stopped => 130,
         })
     }
 
-    /// Tells the person, or the script.
-    pub(crate) fn print(&self, is_json: bool) {
+    /// Tells the person, or the script, once.
+    pub(crate) fn print(&mut self, is_json: bool) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
         if is_json {
             let value = serde_json::json!({
                 "event": "error", "code": self.code, "text": self.text,
             });
-            println!("{value}");
+            // There is no other place to say it.
+            let _ = output::line(value);
         } else {
-            eprintln!("cim: {}", self.text);
+            output::remark(&self.text);
         }
     }
 }

@@ -2,58 +2,67 @@
 
 use std::path::{Path, PathBuf};
 
-use client::engine::{Engine, Event, Notice};
+use client::engine::{Engine, Event, FileOffered, Notice, NoticeId};
 use indicatif::{ProgressBar, ProgressStyle};
 use protocol::AddressBuf;
+use serde_json::json;
 
 use crate::arguments::{File, Global};
 use crate::contact::online;
 use crate::driver::{Driver, Happening};
 use crate::failure::Failure;
 use crate::home::Home;
-use crate::text::{size, visible};
+use crate::output;
+use crate::stop::{Stop, unless_stopped};
+use crate::text::{one_line, size, visible};
 
 /// Characters of a file's name.
 const NAME_CHARACTERS_MAX: usize = 120;
+/// How long a file may make no progress before the person is told for whom it waits.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(3);
 /// Names tried for a file whose name is taken.
 const NAMES_TRIED_MAX: usize = 100;
 
 /// Does what is asked about files.
 pub(crate) async fn run(global: &Global, file: File) -> Result<(), Failure> {
-    let mut driver = Home::open(global, false)?.driver(global)?;
+    let home = Home::open(global, false)?;
     match file {
         File::Send { person, path } => {
-            let person = AddressBuf::parse(&person)?;
-            online(&mut driver).await?;
-            driver.offer_file(0, person, path);
-            let fid = driver
-                .until(|_, happening| match happening {
-                    Happening::Offered { result: Ok(fid), .. } => Ok(Some(fid.clone())),
-                    Happening::Offered { result: Err(failure), .. } => Err(failure.clone()),
-                    _ => Ok(None),
-                })
-                .await?;
-            follow(global, driver, &fid).await
+            let person = home.other(&person)?;
+            let mut driver = unless_stopped(connect(global, home)).await?;
+            driver.offer_file(0, person.clone(), path);
+            let fid = unless_stopped(driver.until(|_, happening| match happening {
+                Happening::Offered { result: Ok(fid), .. } => Ok(Some(fid.clone())),
+                Happening::Offered { result: Err(failure), .. } => Err(failure.clone()),
+                _ => Ok(None),
+            }))
+            .await?;
+            follow(global, driver, &fid, &person).await
         }
         File::Accept { file, into } => {
-            online(&mut driver).await?;
-            let fid = match file {
-                Some(fid) => fid,
-                None => only_offer(&driver)?,
-            };
-            accept(&mut driver, &fid, &into)?;
-            follow(global, driver, &fid).await
+            let mut driver = unless_stopped(connect(global, home)).await?;
+            let offer = offer(&driver.engine, file.as_deref())?;
+            accept(&mut driver, &offer, &into)?;
+            follow(global, driver, &offer.fid, &offer.contact).await
         }
-        File::List => {
-            online(&mut driver).await?;
-            list(global, &driver)?;
-            driver.close().await
-        }
-        File::Cancel { file } => {
-            online(&mut driver).await?;
-            driver.engine.file_cancel(&file, Driver::now())?;
-            driver.close().await
-        }
+        File::List => unless_stopped(list(global, home)).await,
+        File::Cancel { file } => unless_stopped(cancel(global, home, &file)).await,
+    }
+}
+
+async fn connect(global: &Global, home: Home) -> Result<Driver, Failure> {
+    let mut driver = home.driver(global).await?;
+    online(&mut driver).await?;
+    Ok(driver)
+}
+
+async fn cancel(global: &Global, home: Home, fid: &str) -> Result<(), Failure> {
+    let mut driver = connect(global, home).await?;
+    driver.engine.file_cancel(fid, Driver::now())?;
+    driver.close().await?;
+    match global.json {
+        true => output::line(json!({ "event": "done", "what": "cancel", "file": fid })),
+        false => output::line("The file is cancelled; the other side is told."),
     }
 }
 
@@ -79,101 +88,169 @@ pub(crate) fn target(engine: &Engine, fid: &str, into: &Path) -> Result<PathBuf,
 fn safe_name(name: &str) -> String {
     let name: String = name
         .chars()
-        .map(|c| if c.is_control() || matches!(c, '/' | '\\' | '\u{FFFD}') { '_' } else { c })
+        .map(|c| if c.is_control() || matches!(c, '/' | '\\') { '_' } else { c })
         .take(NAME_CHARACTERS_MAX)
         .collect();
-    let name = visible(&name).trim_start_matches('.').trim().to_owned();
+    let name = visible(&name).replace('\u{FFFD}', "_").trim_start_matches('.').trim().to_owned();
     if name.is_empty() { "file".to_owned() } else { name }
 }
 
-fn accept(driver: &mut Driver, fid: &str, into: &Path) -> Result<(), Failure> {
-    let path = target(&driver.engine, fid, into)?;
-    driver.engine.file_accept(fid, &path, Driver::now())?;
-    eprintln!("cim: it will be {}", path.display());
+fn accept(driver: &mut Driver, offer: &FileOffered, into: &Path) -> Result<(), Failure> {
+    let path = target(&driver.engine, &offer.fid, into)?;
+    driver.engine.file_accept(&offer.fid, &path, Driver::now())?;
+    output::remark(format_args!(
+        "{} ({}) from {} will be {}",
+        one_line(&offer.name),
+        size(offer.size),
+        offer.contact,
+        path.display()
+    ));
     Ok(())
 }
 
-fn only_offer(driver: &Driver) -> Result<String, Failure> {
-    let offered: Vec<String> = driver.engine.files()?.into_iter().map(|file| file.fid).collect();
-    match offered.as_slice() {
-        [fid] => Ok(fid.clone()),
-        [] => Err(Failure::usage("no file is offered")),
+/// The offer of this id, or the only one.
+fn offer(engine: &Engine, fid: Option<&str>) -> Result<FileOffered, Failure> {
+    let mut offered = engine.files()?;
+    if let Some(fid) = fid {
+        return offered
+            .into_iter()
+            .find(|file| file.fid == fid)
+            .ok_or_else(|| Failure::usage(format!("no file {fid:?} is offered")));
+    }
+    match (offered.pop(), offered.is_empty()) {
+        (Some(file), true) => Ok(file),
+        (None, _) => Err(Failure::usage("no file is offered")),
         _ => Err(Failure::usage("several files are offered: name one, see `cim file list`")),
     }
 }
 
 /// Shows how far a file comes until it is there, or will not be.
-async fn follow(global: &Global, mut driver: Driver, fid: &str) -> Result<(), Failure> {
+async fn follow(
+    global: &Global,
+    mut driver: Driver,
+    fid: &str,
+    person: &AddressBuf,
+) -> Result<(), Failure> {
     let bar = if global.json { ProgressBar::hidden() } else { ProgressBar::no_length() };
     if let Ok(style) =
         ProgressStyle::with_template("{bar:30} {pos}/{len} chunks, {elapsed}, {eta} left {msg}")
     {
         bar.set_style(style);
     }
-    let work = driver.until(|_, happening| match happening {
+    let result = arrival(&mut driver, &bar, fid, person).await;
+    bar.finish_and_clear();
+    let id = match result {
+        Ok(Arrival::Done(id)) => id,
+        Ok(Arrival::Failed(id, mut failure)) => {
+            failure.print(global.json);
+            driver.engine.shown(id, Driver::now())?;
+            driver.close().await?;
+            return Err(failure);
+        }
+        Err(failure) => {
+            driver.close().await?;
+            return Err(failure);
+        }
+    };
+    match global.json {
+        true => output::line(json!({ "event": "file-done", "file": fid }))?,
+        false => output::line("The file is there, whole, and its signature holds.")?,
+    }
+    driver.engine.shown(id, Driver::now())?;
+    driver.close().await
+}
+
+/// How it ended, with the notice that says so.
+enum Arrival {
+    Done(NoticeId),
+    Failed(NoticeId, Failure),
+}
+
+async fn arrival(
+    driver: &mut Driver,
+    bar: &ProgressBar,
+    fid: &str,
+    person: &AddressBuf,
+) -> Result<Arrival, Failure> {
+    let mut stop = Stop::listen()?;
+    let mut has_begun = false;
+    let mut patience = std::pin::pin!(tokio::time::sleep(QUIET));
+    let mut is_quiet_told = false;
+    loop {
+        for happening in driver.act()? {
+            has_begun |= matches!(happening, Happening::Event(Event::FileProgress { .. }));
+            if let Some(arrival) = follow_one(&happening, bar, fid)? {
+                return Ok(arrival);
+            }
+        }
+        tokio::select! {
+            result = driver.wait() => result?,
+            () = &mut patience, if !is_quiet_told => {
+                is_quiet_told = true;
+                if !has_begun {
+                    bar.suspend(|| output::remark(format_args!(
+                        "waiting for {person}, who may be away. Ctrl-C is safe: the file goes on \
+                         whenever you are both connected"
+                    )));
+                }
+            }
+            () = stop.asked() => return Err(Failure::stopped(
+                "stopped; the file goes on where it was whenever you are both connected",
+            )),
+        }
+    }
+}
+
+fn follow_one(
+    happening: &Happening,
+    bar: &ProgressBar,
+    fid: &str,
+) -> Result<Option<Arrival>, Failure> {
+    match happening {
         Happening::Event(Event::FileProgress { fid: about, done, of, .. }) if about == fid => {
             bar.set_length(*of);
             bar.set_position(*done);
-            Ok(None)
         }
         Happening::Event(Event::Notice {
             notice: Notice::FileDone { fid: about, .. }, id, ..
-        }) if about == fid => Ok(Some(*id)),
+        }) if about == fid => return Ok(Some(Arrival::Done(*id))),
         Happening::Event(Event::Notice {
             notice: Notice::FileFailed { fid: about, code, text, .. },
+            id,
             ..
-        }) if about == fid => Err(Failure::reply(*code, text.clone())),
+        }) if about == fid => {
+            return Ok(Some(Arrival::Failed(*id, Failure::reply(*code, text.clone()))));
+        }
         Happening::Event(Event::LoginFailed { code, text }) => {
-            Err(Failure::reply(*code, format!("login refused: {text}")))
+            return Err(Failure::reply(*code, format!("login refused: {text}")));
         }
-        Happening::Offline { reason, is_trust: true, .. } => Err(Failure::trust(reason.clone())),
+        Happening::Offline { reason, is_trust: true, .. } => {
+            return Err(Failure::trust(reason.clone()));
+        }
         Happening::Offline { reason, .. } => {
-            bar.set_message(format!("({reason}; it goes on by itself)"));
-            Ok(None)
+            bar.set_message(format!("({}; it goes on by itself)", one_line(reason)));
         }
-        Happening::Event(Event::Online { .. }) => {
-            bar.set_message("");
-            Ok(None)
-        }
-        _ => Ok(None),
-    });
-    let id = tokio::select! {
-        result = work => result?,
-        _ = tokio::signal::ctrl_c() => {
-            bar.abandon();
-            return Err(Failure::temporary(
-                "stopped; the file goes on where it was when you type the command again, or talk",
-            ));
-        }
-    };
-    bar.finish_and_clear();
-    driver.engine.shown(id, Driver::now())?;
-    driver.close().await?;
-    if global.json {
-        println!("{}", serde_json::json!({ "event": "file-done", "file": fid }));
-    } else {
-        println!("The file is there, whole, and its signature holds.");
+        Happening::Event(Event::Online { .. }) => bar.set_message(""),
+        _ => {}
     }
-    Ok(())
+    Ok(None)
 }
 
-fn list(global: &Global, driver: &Driver) -> Result<(), Failure> {
+async fn list(global: &Global, home: Home) -> Result<(), Failure> {
+    let driver = connect(global, home).await?;
     let files = driver.engine.files()?;
-    for file in &files {
-        if global.json {
-            println!("{}", serde_json::to_string(file).unwrap_or_default());
-        } else {
-            println!(
-                "{}  from {}  {} ({})",
-                file.fid,
-                file.contact,
-                visible(&file.name),
-                size(file.size),
-            );
-        }
-    }
+    driver.close().await?;
     if files.is_empty() && !global.json {
-        println!("No files on their way.");
+        return output::line("No files on their way.");
     }
-    Ok(())
+    files.iter().try_for_each(|file| match global.json {
+        true => output::line(json!(file)),
+        false => output::line(format_args!(
+            "{}  from {}  {} ({})",
+            file.fid,
+            file.contact,
+            one_line(&file.name),
+            size(file.size),
+        )),
+    })
 }

@@ -12,13 +12,13 @@ use client::keyfile::{self, Secrets};
 use client::random::System;
 use client::state::State;
 use client::suite::SoftwareHolder;
-use protocol::base64;
+use protocol::{AddressBuf, base64};
 use zeroize::Zeroizing;
 
 use crate::arguments::Global;
 use crate::driver::{Driver, Trace};
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{person, terminal};
 
 /// Octets of a password file.
 const PASSWORD_OCTETS_MAX: u64 = 4_096;
@@ -65,28 +65,54 @@ impl Home {
         &self.folder
     }
 
+    /// Whose device this is, as the key file says without its password.
+    pub(crate) fn account(&self) -> Result<AddressBuf, Failure> {
+        Ok(keyfile::account(&self.key_file())?)
+    }
+
+    /// The account that was typed, with or without a domain; not one's own.
+    pub(crate) fn other(&self, person: &str) -> Result<AddressBuf, Failure> {
+        person::other(person, self.account()?.as_address())
+    }
+
     /// Opens the key file with the password.
-    pub(crate) fn secrets(&self, global: &Global) -> Result<Secrets, Failure> {
-        let account = keyfile::account(&self.key_file())?;
-        let password = password(global, &format!("Password of {account}: "))?;
+    pub(crate) async fn secrets(&self, global: &Global) -> Result<Secrets, Failure> {
+        let account = self.account()?;
+        let password = password(global, &format!("Password of {account}: ")).await?;
         Ok(keyfile::open(&self.key_file(), &password)?)
     }
 
-    /// Opens everything: the engine over its state and the way to the relay.
-    pub(crate) fn driver(self, global: &Global) -> Result<Driver, Failure> {
-        let secrets = self.secrets(global)?;
+    /// Opens everything: the engine over its state and the way to the relay. For a single
+    /// command: what arrives meanwhile is left for whoever shows it.
+    pub(crate) async fn driver(self, global: &Global) -> Result<Driver, Failure> {
+        let secrets = self.secrets(global).await?;
         self.driver_with(global, &secrets)
+    }
+
+    /// The same for whoever shows everything that arrives.
+    pub(crate) async fn viewer(self, global: &Global) -> Result<Driver, Failure> {
+        let secrets = self.secrets(global).await?;
+        self.open_driver(global, &secrets, true)
     }
 
     /// The same with secrets at hand.
     pub(crate) fn driver_with(self, global: &Global, secrets: &Secrets) -> Result<Driver, Failure> {
-        let engine = self.engine(secrets)?;
+        self.open_driver(global, secrets, false)
+    }
+
+    fn open_driver(
+        self,
+        global: &Global,
+        secrets: &Secrets,
+        shows_notices: bool,
+    ) -> Result<Driver, Failure> {
+        let engine = self.engine(secrets, Config { shows_notices, ..Config::default() })?;
         let dialer = dialer(secrets, &engine)?;
         let trace = global.trace_lines.as_deref().map(Trace::open).transpose()?;
         Ok(Driver::new(self, engine, dialer, trace))
     }
 
-    fn engine(&self, secrets: &Secrets) -> Result<Engine, Failure> {
+    fn engine(&self, secrets: &Secrets, config: Config) -> Result<Engine, Failure> {
         let state = State::open(&self.state_file(), &secrets.state, Box::new(System::new()))?;
         let signer = secrets.device.to_signer().map_err(signer_failure)?;
         let owner = match &secrets.identity {
@@ -100,7 +126,7 @@ impl Home {
             None => None,
         };
         let holder = Box::new(SoftwareHolder);
-        Ok(Engine::open(state, identity, holder, Config::default(), pin)?)
+        Ok(Engine::open(state, identity, holder, config, pin)?)
     }
 }
 
@@ -119,10 +145,10 @@ pub(crate) fn dialer(secrets: &Secrets, engine: &Engine) -> Result<Dialer, Failu
 }
 
 /// The password: from the file that the options name, else from the terminal.
-pub(crate) fn password(global: &Global, prompt: &str) -> Result<Zeroizing<String>, Failure> {
+pub(crate) async fn password(global: &Global, prompt: &str) -> Result<Zeroizing<String>, Failure> {
     match &global.password_file {
         Some(path) => read_password(path),
-        None => terminal::ask_secret(prompt),
+        None => terminal::ask_secret(prompt).await,
     }
 }
 
@@ -130,6 +156,9 @@ fn read_password(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let failed = |text: String| Failure::usage(format!("password file {}: {text}", path.display()));
     let file = File::open(path).map_err(|error| failed(error.to_string()))?;
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(failed("is not a file".to_owned()));
+    }
     if metadata.mode() & 0o077 != 0 {
         return Err(failed("others may read it; type `chmod 600` on it".to_owned()));
     }

@@ -18,18 +18,22 @@ use protocol::identifier::RecoveryHash;
 use protocol::record::recovery_hash as hash_of_key;
 use protocol::signature::Signer as _;
 use protocol::{Address, AddressBuf};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::arguments::{Global, Init};
 use crate::driver::{Driver, Happening};
 use crate::failure::Failure;
 use crate::home::{self, Home};
-use crate::terminal;
+use crate::stop::unless_stopped;
+use crate::{output, person, terminal};
 
 /// The lowest score of a password where the domain says nothing.
 const PASSWORD_FLOOR: u8 = 3;
 /// How long enrolling may take.
 const ENROL_DEADLINE: Duration = Duration::from_secs(60);
+/// Octets of the recovery phrase with what is said around it.
+const PHRASE_TEXT_OCTETS: usize = 1_024;
 /// The first device of an account.
 const DEVICE: &str = "d1";
 
@@ -39,7 +43,34 @@ pub(crate) async fn run(global: &Global, init: Init) -> Result<(), Failure> {
     if link.invitation.is_none() {
         return Err(Failure::usage("the link has no invitation: ask the administrator for one"));
     }
-    let account = account(&link, init.address.as_deref())?;
+    // Until the account is asked for, nothing needs to be finished.
+    let (account, home, password) = unless_stopped(prepare(global, &link, &init)).await?;
+    let phrase = Phrase::generate(&mut System::new()).map_err(no_random)?;
+    let secrets = new_secrets(&account, &link)?;
+    keyfile::create(&home.key_file(), &secrets, &password, Cost::RECOMMENDED, &mut System::new())?;
+    let files = [Some(home.key_file()), Some(home.state_file()), init.recovery_file.clone()];
+    let recovery = recovery_hash(&phrase, account.as_address())?;
+    if let Err(failure) = hand_over_phrase(&phrase, init.recovery_file.as_deref()) {
+        // Without the phrase the account must not be opened. What the file held is not ours.
+        discard(&files[..2]);
+        return Err(failure);
+    }
+    let enrolled = unless_stopped(enrol(global, home, &secrets, &link, recovery)).await;
+    let driver = enrolled.map_err(|failure| give_up(failure, &files))?;
+    driver.close().await?;
+    match global.json {
+        true => output::line(json!({ "event": "enrolled", "account": account.as_str() })),
+        false => output::line(format_args!("You are {account}. Talk with `cim chat PERSON`.")),
+    }
+}
+
+/// Everything that is asked, before anything is written.
+async fn prepare(
+    global: &Global,
+    link: &Link,
+    init: &Init,
+) -> Result<(AddressBuf, Home, Zeroizing<String>), Failure> {
+    let account = account(link, init.address.as_deref()).await?;
     let home = Home::open(global, true)?;
     if home.key_file().exists() {
         return Err(Failure::usage(format!(
@@ -48,65 +79,51 @@ pub(crate) async fn run(global: &Global, init: Init) -> Result<(), Failure> {
             home.folder().display()
         )));
     }
-    let password = new_password(global, &account)?;
-    let phrase = Phrase::generate(&mut System::new()).map_err(no_random)?;
-    let secrets = new_secrets(&account, &link)?;
-    keyfile::create(&home.key_file(), &secrets, &password, Cost::RECOMMENDED, &mut System::new())?;
-    let files = [Some(home.key_file()), Some(home.state_file()), init.recovery_file.clone()];
-    let recovery = recovery_hash(&phrase, account.as_address())?;
-    hand_over_phrase(&phrase, init.recovery_file.as_deref())?;
-    let driver = match enrol(global, home, &secrets, &link, recovery).await {
-        Ok(driver) => driver,
-        Err(failure) => return Err(give_up(failure, &files)),
-    };
-    driver.close().await?;
-    if global.json {
-        println!("{}", serde_json::json!({ "event": "enrolled", "account": account.as_str() }));
-    } else {
-        println!("You are {account}. Talk with `cim chat PERSON`.");
-    }
-    Ok(())
+    let password = new_password(global, &account).await?;
+    Ok((account, home, password))
 }
 
 /// After a refusal the files go away again. Otherwise the relay may have opened the account: the
 /// keys stay, and the next command that reaches the relay goes on with the enrolment.
 fn give_up(failure: Failure, files: &[Option<PathBuf>]) -> Failure {
     if failure.code().is_some_and(|code| code >= 500) {
-        for path in files.iter().flatten() {
-            // A file that is not there needs no removing; others stay for a person to see.
-            let _ = std::fs::remove_file(path);
-        }
+        discard(files);
         return failure;
     }
     Failure::temporary(format!(
-        "{}
-Your keys are kept: `cim doctor` goes on with the enrolment when the relay is there",
+        "{}\nYour keys are kept: `cim doctor` goes on with the enrolment when the relay is there",
         failure.text()
     ))
 }
 
-fn account(link: &Link, address: Option<&str>) -> Result<AddressBuf, Failure> {
+fn discard(files: &[Option<PathBuf>]) {
+    for path in files.iter().flatten() {
+        // A file that is not there needs no removing; others stay for a person to see.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+async fn account(link: &Link, address: Option<&str>) -> Result<AddressBuf, Failure> {
     let domain = link.domain.as_str();
     let text = match address {
         Some(text) => text.to_owned(),
-        None => terminal::ask(&format!("Your address, such as alice@{domain}: "))?,
+        None => terminal::ask(&format!("Your address, such as alice@{domain}: ")).await?,
     };
-    let text = if text.contains('@') { text } else { format!("{text}@{domain}") };
-    let account = AddressBuf::parse(&text)
-        .map_err(|error| Failure::usage(format!("{text:?} is not an address: {error}")))?;
-    if !account.as_address().is_account() || account.as_address().domain() != domain {
+    let account = person::account(&text, link.domain.as_address())?;
+    if account.as_address().domain() != domain {
         return Err(Failure::usage(format!("the invitation is for somebody at {domain}")));
     }
     Ok(account)
 }
 
-fn new_password(global: &Global, account: &AddressBuf) -> Result<Zeroizing<String>, Failure> {
+async fn new_password(global: &Global, account: &AddressBuf) -> Result<Zeroizing<String>, Failure> {
     let address = account.as_address();
     let known = [address.local().unwrap_or_default(), address.domain(), "cipherim", "cim"];
     if global.password_file.is_none() {
-        return terminal::choose_password(PASSWORD_FLOOR, &known);
+        let known = known.map(str::to_owned).to_vec();
+        return terminal::choose_password(PASSWORD_FLOOR, known).await;
     }
-    let password = home::password(global, "")?;
+    let password = home::password(global, "").await?;
     let assessment = password::assess(&password, &known);
     if assessment.meets(PASSWORD_FLOOR) {
         Ok(password)
@@ -155,7 +172,9 @@ async fn enrol(
                     Happening::Offline { reason, is_trust: true, .. } => {
                         return Err(Failure::trust(reason));
                     }
-                    Happening::Offline { reason, .. } => eprintln!("cim: {reason}; trying again"),
+                    Happening::Offline { reason, .. } => {
+                        output::remark(format_args!("{reason}; trying again"));
+                    }
                     Happening::Event(_) | Happening::Offered { .. } => {}
                 }
             }
@@ -176,12 +195,18 @@ fn hand_over_phrase(phrase: &Phrase, path: Option<&Path>) -> Result<(), Failure>
     let words =
         phrase.words().map_err(|_| Failure::internal("the recovery phrase has no words"))?;
     let Some(path) = path else {
-        println!("\nYour recovery phrase. Write it on paper; it is shown only now:\n");
+        // Room for all from the start, so that growing leaves no copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(PHRASE_TEXT_OCTETS));
+        text.push_str("\nYour recovery phrase. Write it on paper; it is shown only now:\n\n");
         for line in words.split(' ').collect::<Vec<_>>().chunks(6) {
-            println!("    {}", line.join(" "));
+            text.push_str("   ");
+            line.iter().for_each(|word| text.extend([" ", word]));
+            text.push('\n');
         }
-        println!("\nWith it, and only with it, you can revoke your keys if this device is lost.\n");
-        return Ok(());
+        text.push_str(
+            "\nWith it, and only with it, you can revoke your keys if this device is lost.\n\n",
+        );
+        return output::raw(&text);
     };
     let mut file =
         std::fs::File::options().create_new(true).write(true).mode(0o600).open(path).map_err(
@@ -189,8 +214,11 @@ fn hand_over_phrase(phrase: &Phrase, path: Option<&Path>) -> Result<(), Failure>
                 Failure::usage(format!("cannot write the phrase to {}: {error}", path.display()))
             },
         )?;
-    writeln!(file, "{}", words.as_str())?;
-    Ok(file.sync_all()?)
+    writeln!(file, "{}", words.as_str()).and_then(|()| file.sync_all()).map_err(|error| {
+        // Half a phrase is of no use to anybody.
+        let _ = std::fs::remove_file(path);
+        Failure::temporary(format!("cannot write the phrase to {}: {error}", path.display()))
+    })
 }
 
 fn no_random(_: random::NoRandom) -> Failure {

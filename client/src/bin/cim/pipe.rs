@@ -8,20 +8,19 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use client::engine::{Event, Notice, Status};
+use client::engine::{Engine, Event, Notice, Status};
 use protocol::{AddressBuf, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
 
 use crate::arguments::Global;
 use crate::driver::{Driver, Happening};
 use crate::failure::Failure;
 use crate::home::Home;
-use crate::present;
+use crate::input::{Line, Lines};
+use crate::stop::{Stop, unless_stopped};
+use crate::{output, person, present};
 
-/// Octets of one command.
-const COMMAND_OCTETS_MAX: usize = 1 << 20;
 /// How long answers are waited for after the input ended.
 const FINISH_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -73,9 +72,8 @@ enum Awaited {
 
 /// Runs until the input ends.
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
-    let driver = Home::open(global, false)?.driver(global)?;
-    let input = BufReader::new(tokio::io::stdin()).lines();
-    Pipe { driver, awaited: HashMap::new(), is_ending: false }.run(input).await
+    let driver = unless_stopped(Home::open(global, false)?.viewer(global)).await?;
+    Pipe { driver, awaited: HashMap::new(), is_ending: false }.run(Lines::of_stdin()).await
 }
 
 struct Pipe {
@@ -85,7 +83,8 @@ struct Pipe {
 }
 
 impl Pipe {
-    async fn run(mut self, mut input: Lines<BufReader<Stdin>>) -> Result<(), Failure> {
+    async fn run(mut self, mut input: Lines) -> Result<(), Failure> {
+        let mut stop = Stop::listen()?;
         let mut end = None;
         loop {
             self.show()?;
@@ -97,8 +96,9 @@ impl Pipe {
                 return self.driver.close().await;
             }
             tokio::select! {
-                line = input.next_line(), if !self.is_ending => self.line(line?)?,
+                line = input.next(), if !self.is_ending => self.line(line?)?,
                 result = self.driver.wait() => result?,
+                () = stop.asked() => return self.driver.close().await,
             }
         }
     }
@@ -113,7 +113,7 @@ impl Pipe {
             for happening in happenings {
                 self.settle(&happening);
                 if let Some(value) = present::to_json(&happening) {
-                    print_line(&value)?;
+                    output::line(&value)?;
                 }
                 if let Happening::Event(Event::Notice { id, .. }) = happening {
                     self.driver.engine.shown(id, Driver::now())?;
@@ -134,7 +134,7 @@ impl Pipe {
                     }),
                 };
                 // A reader that is gone shows at the next event.
-                let _ = print_line(&result);
+                let _ = output::line(&result);
                 return;
             }
             Happening::Offline { .. } => return,
@@ -179,26 +179,29 @@ impl Pipe {
             let mut result = result.clone();
             result["id"] = json!(id);
             // A reader that is gone shows at the next event.
-            let _ = print_line(&result);
+            let _ = output::line(&result);
         }
     }
 
-    fn line(&mut self, line: Option<String>) -> Result<(), Failure> {
-        let Some(line) = line else {
-            self.is_ending = true;
-            return Ok(());
+    fn line(&mut self, line: Option<Line>) -> Result<(), Failure> {
+        let told = |text: &str| output::line(json!({ "event": "error", "text": text }));
+        let line = match line {
+            Some(Line::Whole(line)) => line,
+            Some(Line::NoText) => return told("the command is not UTF-8"),
+            Some(Line::TooLong) => return told("the command is too long"),
+            None => {
+                self.is_ending = true;
+                return Ok(());
+            }
         };
         if line.trim().is_empty() {
             return Ok(());
-        }
-        if line.len() > COMMAND_OCTETS_MAX {
-            return print_line(&json!({ "event": "error", "text": "the command is too long" }));
         }
         let asked: Asked = match serde_json::from_str(&line) {
             Ok(asked) => asked,
             Err(error) => {
                 let id = serde_json::from_str::<Value>(&line).ok().and_then(|v| v["id"].as_u64());
-                return print_line(&json!({
+                return output::line(json!({
                     "id": id, "ok": false, "error": format!("not a command: {error}"),
                 }));
             }
@@ -207,10 +210,10 @@ impl Pipe {
             Ok(Some(mut result)) => {
                 result["id"] = json!(asked.id);
                 result["ok"] = json!(true);
-                print_line(&result)
+                output::line(&result)
             }
             Ok(None) => Ok(()),
-            Err(failure) => print_line(&json!({
+            Err(failure) => output::line(json!({
                 "id": asked.id, "ok": false, "code": failure.code(), "error": failure.text(),
             })),
         }
@@ -243,17 +246,17 @@ impl Pipe {
         let engine = &mut self.driver.engine;
         let mid = match wish {
             Wish::Send { to, text, answers } => {
-                let to = AddressBuf::parse(&to)?;
+                let to = other(engine, &to)?;
                 engine.send_text(to.as_address(), &text, answers.as_deref(), now)?
             }
             Wish::Edit { to, mid, text } => {
-                engine.edit(AddressBuf::parse(&to)?.as_address(), &mid, &text, now)?
+                engine.edit(other(engine, &to)?.as_address(), &mid, &text, now)?
             }
             Wish::Retract { to, mid } => {
-                engine.retract(AddressBuf::parse(&to)?.as_address(), &mid, now)?
+                engine.retract(other(engine, &to)?.as_address(), &mid, now)?
             }
             Wish::React { to, mid, text } => {
-                engine.react(AddressBuf::parse(&to)?.as_address(), &mid, &text, now)?
+                engine.react(other(engine, &to)?.as_address(), &mid, &text, now)?
             }
             _ => return Err(Failure::internal("not a command that talks")),
         };
@@ -266,7 +269,8 @@ impl Pipe {
         let engine = &mut self.driver.engine;
         match wish {
             Wish::FileSend { to, path } => {
-                self.driver.offer_file(id, AddressBuf::parse(&to)?, path);
+                let to = other(engine, &to)?;
+                self.driver.offer_file(id, to, path);
                 Ok(None)
             }
             Wish::FileAccept { file, into } => {
@@ -298,7 +302,7 @@ impl Pipe {
                 Ok(None)
             }
             Wish::Typing { to, active } => {
-                let to = AddressBuf::parse(&to)?;
+                let to = other(engine, &to)?;
                 if active {
                     engine.typing(to.as_address(), now);
                 } else {
@@ -314,7 +318,7 @@ impl Pipe {
         let engine = &self.driver.engine;
         match wish {
             Wish::Safety { person } => {
-                let person = AddressBuf::parse(person)?;
+                let person = other(engine, person)?;
                 Ok(json!({ "digits": engine.safety_number(person.as_address())? }))
             }
             Wish::Roster => {
@@ -341,7 +345,7 @@ impl Pipe {
             Wish::Trust { person } | Wish::Query { person } => ("", Some(person)),
             _ => ("rotate", None),
         };
-        let address = person.map(|person| AddressBuf::parse(person)).transpose()?;
+        let address = person.map(|person| other(engine, person)).transpose()?;
         let Some(address) = &address else {
             engine.rotate(now)?;
             self.awaited.entry(Awaited::Done("rotate", None)).or_default().push(id);
@@ -372,10 +376,6 @@ impl Pipe {
     }
 }
 
-fn print_line(value: &Value) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{value}")
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::temporary(format!("nobody reads the output: {error}")))
+fn other(engine: &Engine, person: &str) -> Result<AddressBuf, Failure> {
+    person::other(person, engine.device().account())
 }

@@ -4,7 +4,7 @@ use client::engine::{Event, Message, Notice, RosterEntry, Status};
 use serde_json::{Value, json};
 
 use crate::driver::Happening;
-use crate::text::{size, visible};
+use crate::text::{indented, one_line, size};
 
 /// The JSON object of a happening; `None` for what only the program itself needs to know.
 pub(crate) fn to_json(happening: &Happening) -> Option<Value> {
@@ -177,12 +177,14 @@ const fn status_name(status: Status) -> Option<&'static str> {
 pub(crate) fn to_text(happening: &Happening) -> Option<String> {
     match happening {
         Happening::Offline { reason, retry, .. } => {
-            Some(format!("-- no link: {reason}; again in {:.1} s", retry.as_secs_f64()))
+            Some(format!("-- no link: {}; again in {:.1} s", one_line(reason), retry.as_secs_f64()))
         }
         Happening::Offered { result: Ok(fid), .. } => {
             Some(format!("-- the file is offered as {fid}"))
         }
-        Happening::Offered { result: Err(failure), .. } => Some(format!("!! {}", failure.text())),
+        Happening::Offered { result: Err(failure), .. } => {
+            Some(format!("!! {}", one_line(failure.text())))
+        }
         Happening::Event(event) => event_to_text(event),
     }
 }
@@ -195,11 +197,11 @@ fn event_to_text(event: &Event) -> Option<String> {
         }
         Event::Online { .. } => "-- connected".to_owned(),
         Event::LoginFailed { code, text } => {
-            format!("-- login refused ({code}): {}", visible(text))
+            format!("-- login refused ({code}): {}", one_line(text))
         }
         Event::PutOff { contact, code, text } => format!(
             "-- the relay puts a line to {contact} off ({code} {}); it is sent again by itself",
-            visible(text)
+            one_line(text)
         ),
         Event::Presence { contact, state, .. } => format!("-- {contact} is {}", state.name()),
         Event::Typing { contact, .. } => format!("-- {contact} is typing a message"),
@@ -208,10 +210,10 @@ fn event_to_text(event: &Event) -> Option<String> {
              compare `/safety`, then type `/trust`"
         ),
         Event::Tampering { from, what } => {
-            format!("!! a line that claims to be from {} was dropped: {what}", visible(from))
+            format!("!! a line that claims to be from {} was dropped: {what}", one_line(from))
         }
         Event::Unopened { from, what } => {
-            format!("!! a line from {} cannot be opened: {what}", visible(from))
+            format!("!! a line from {} cannot be opened: {what}", one_line(from))
         }
         Event::Revoked { contact, device, is_by_domain } => {
             let what = device.as_ref().map_or("identity key".to_owned(), |d| format!("device {d}"));
@@ -224,9 +226,11 @@ fn event_to_text(event: &Event) -> Option<String> {
             if *is_signed { ", signed" } else { "" }
         ),
         Event::Refused { what, code, text, .. } => {
-            format!("-- {what}: refused ({code}): {}", visible(text))
+            format!("-- {what}: refused ({code}): {}", one_line(text))
         }
-        Event::Strange { what } => format!("!! the relay said something strange: {what}"),
+        Event::Strange { what } => {
+            format!("!! the relay said something strange: {}", one_line(what))
+        }
         _ => return None,
     })
 }
@@ -236,11 +240,11 @@ fn notice_to_text(notice: &Notice) -> Option<String> {
         Notice::Message(message) => message_to_text(message),
         Notice::Edited { message, .. } => format!("{} (edited)", message_to_text(message)),
         Notice::Reaction { message, .. } => {
-            format!("-- {} reacts: {}", message.contact, visible(&message.text))
+            format!("-- {} reacts: {}", message.contact, indented(&message.text))
         }
         Notice::Retracted { contact, .. } => format!("-- {contact} took a message back"),
         Notice::Failed { contact, code, text, .. } => {
-            format!("!! a message to {contact} will not arrive ({code}): {}", visible(text))
+            format!("!! a message to {contact} will not arrive ({code}): {}", one_line(text))
         }
         Notice::SubscriptionAsked { contact } => {
             format!("-- {contact} asks to be your contact: /approve or /deny")
@@ -248,9 +252,9 @@ fn notice_to_text(notice: &Notice) -> Option<String> {
         Notice::Approved { contact } => format!("-- {contact} approved you"),
         Notice::Denied { contact } => format!("-- {contact} denied you"),
         Notice::FileOffered(file) => format!(
-            "-- {} offers a file: {} ({}); /accept {}",
+            "-- {} offers a file: {} ({}); /accept takes it, its id is {}",
             file.contact,
-            visible(&file.name),
+            one_line(&file.name),
             size(file.size),
             file.fid
         ),
@@ -259,7 +263,7 @@ fn notice_to_text(notice: &Notice) -> Option<String> {
             format!("-- the file {fid} {what}")
         }
         Notice::FileFailed { fid, text, .. } => {
-            format!("!! the file {fid} did not arrive: {}", visible(text))
+            format!("!! the file {fid} did not arrive: {}", one_line(text))
         }
         _ => return None,
     })
@@ -277,5 +281,5 @@ fn message_to_text(message: &Message) -> String {
         }
     }
     let who = if message.is_own { "you" } else { message.contact.as_str() };
-    format!("{who}{marks}: {}", visible(&message.text))
+    format!("{who}{marks}: {}", indented(&message.text))
 }
