@@ -146,8 +146,14 @@ pub const FILES_MAX: usize = 64;
 /// Pause after which a receiver asks again for a chunk that was passed over, in milliseconds.
 pub const FILE_GAP_PAUSE_MS: u64 = 1_000;
 
-/// Silence after which a receiver asks again for what is missing, in milliseconds.
+/// Silence after which a receiver asks again for what is missing, in milliseconds; it doubles.
 pub const FILE_STALL_MS: u64 = 20_000;
+/// The longest silence after which a receiver asks again, in milliseconds.
+pub const FILE_STALL_MS_MAX: u64 = 6 * HOUR_MS;
+/// Doublings of [`FILE_STALL_MS`] that lead beyond [`FILE_STALL_MS_MAX`].
+pub const FILE_STALL_DOUBLINGS_MAX: u32 = 11;
+/// A pause of a file from which on its user is told of it, in milliseconds.
+pub const FILE_PAUSE_TOLD_MS: u64 = 10_000;
 
 /// Numbers of the relay's queue that were passed over and are still taken when they come late.
 pub const QUEUE_GAPS_MAX: u64 = 1_024;
@@ -160,3 +166,4 @@ pub const HOUR_MS: u64 = 60 * MINUTE_MS;
 pub const DAY_MS: u64 = 24 * HOUR_MS;
 
 const _: () = assert!(SEQUENCE_AHEAD_MAX as usize <= SKIPPED_KEYS_MAX);
+const _: () = assert!(FILE_STALL_MS << FILE_STALL_DOUBLINGS_MAX > FILE_STALL_MS_MAX);

@@ -111,6 +111,9 @@ impl Engine {
                 self.outbox.remove(&mut self.state, number)?;
                 self.line_taken(&item, answer, now)?;
             }
+            450 if self.is_finish_void(&item, answer, now)? => {
+                self.outbox.remove(&mut self.state, number)?;
+            }
             421 | 450 | 451 | 452 | 453 => {
                 let pause = answer.first().and_then(|entry| entry.get("RETRY")).and_then(number_of);
                 self.outbox.put_off(&mut self.state, number, pause, now)?;
@@ -127,6 +130,19 @@ impl Engine {
         }
         self.to_pump.insert(item.account);
         self.pump_all(now)
+    }
+
+    /// Whether an 804 is for chunks that the relay does not have.
+    fn is_finish_void(
+        &mut self,
+        item: &Item,
+        answer: &Answer,
+        now: Timestamp,
+    ) -> Result<bool, EngineError> {
+        match &item.kind {
+            Kind::File { fid } if is_finish(&item.line) => self.finish_put_off(fid, answer, now),
+            _ => Ok(false),
+        }
     }
 
     fn ask_choice(&mut self, number: u64, item: &Item, answer: &Answer) -> Result<(), EngineError> {
@@ -194,7 +210,8 @@ impl Engine {
                 self.pump_drafts();
                 Ok(())
             }
-            Kind::File { fid } => self.file_line_taken(fid, answer, now),
+            Kind::File { fid } if is_finish(&item.line) => self.finish_taken(fid),
+            Kind::File { fid } => self.offer_taken(fid, answer, now),
             Kind::Subscription => {
                 let contact = Some(AddressBuf::parse(&item.account)?);
                 self.tell(Event::Done { what: subscription(&item.line), contact });
@@ -253,6 +270,11 @@ impl Engine {
         self.pump_drafts();
         Ok(())
     }
+}
+
+/// Whether a line of a file is the one that ends it.
+fn is_finish(line: &str) -> bool {
+    line.starts_with("804 ")
 }
 
 fn number_of(value: &str) -> Option<u64> {

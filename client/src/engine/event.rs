@@ -180,6 +180,17 @@ pub enum Event {
         done: u64,
         /// Chunks in all.
         of: u64,
+        /// Whether the relay keeps what is done, because the other side is away.
+        is_kept: bool,
+    },
+    /// A file was offered, and stays here until the other side takes it.
+    FileWaits {
+        /// The file.
+        fid: String,
+        /// The other side.
+        contact: AddressBuf,
+        /// What the relay says to it; the text for eyes.
+        text: String,
     },
     /// The relay of this account said something that nothing here expects.
     Strange {
@@ -280,6 +291,15 @@ pub enum Notice {
         /// Whether it was received here.
         is_received: bool,
     },
+    /// The relay has a file whole, with the signature over it, and gives it to the other side
+    /// when that comes; this device is not needed for it.
+    FileKept {
+        /// The file.
+        fid: String,
+        /// The other side.
+        #[serde(with = "crate::keyfile::address")]
+        contact: AddressBuf,
+    },
     /// A file did not arrive, here or there.
     FileFailed {
         /// The file.
@@ -337,6 +357,38 @@ pub struct FileOffered {
     pub media_type: String,
     /// Its octets.
     pub size: u64,
+}
+
+/// A file that this device offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSent {
+    /// The file.
+    pub fid: String,
+    /// Whom it is for.
+    #[serde(with = "crate::keyfile::address")]
+    pub contact: AddressBuf,
+    /// Its name without folders.
+    pub name: String,
+    /// Its octets.
+    pub size: u64,
+    /// Chunks that the relay has taken.
+    pub done: u64,
+    /// Chunks in all.
+    pub of: u64,
+    /// How far it came.
+    pub stage: FileStage,
+}
+
+/// How far a file came that this device offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileStage {
+    /// Its chunks are on their way, to the other side or to the relay.
+    Going,
+    /// The relay has all of it and gives it to the other side.
+    Kept,
+    /// It waits until the other side takes it.
+    Offered,
 }
 
 /// A contact in the roster that the relay keeps.

@@ -208,6 +208,24 @@ impl Engine {
         Ok(())
     }
 
+    /// Parks a line about a file behind its offer, if that is parked; whether it is.
+    pub(super) fn park_behind_offer(
+        &mut self,
+        command: &Command<'_>,
+        arrival: Arrival,
+        now: Timestamp,
+    ) -> Result<bool, EngineError> {
+        let file = command.parameter("FID");
+        for (_, parked) in self.state.list::<Parked>(Space::Parked)? {
+            let offer = Command::parse(parked.line.as_bytes())?;
+            if offer.code() == Code::FILE_OFFER && offer.parameter("FID") == file {
+                self.park(command, arrival, parked.wait, false, now)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn unpark(&mut self, name: &str) -> Result<Option<u64>, EngineError> {
         self.state.remove(Space::Parked, name)?;
         let number = name.trim_start_matches('0').parse().ok();
@@ -316,6 +334,9 @@ impl Engine {
         known.status = Status::Failed;
         let contact = AddressBuf::parse(&known.contact)?;
         self.remember_message(mid, &known)?;
+        if self.offer_bounced(mid, bounce.code.number(), arrival)? {
+            return Ok(());
+        }
         let notice = Notice::Failed {
             contact,
             mid: mid.into(),

@@ -73,7 +73,9 @@ use protocol::{Address, AddressBuf, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use config::Config;
-pub use event::{Event, FileOffered, Message, Notice, NoticeId, Output, RosterEntry, Status};
+pub use event::{
+    Event, FileOffered, FileSent, FileStage, Message, Notice, NoticeId, Output, RosterEntry, Status,
+};
 
 use crate::directory::DirectoryError;
 use crate::identity::Identity;

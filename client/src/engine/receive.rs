@@ -14,6 +14,7 @@ use protocol::{Address, AddressBuf, Code, Command, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::inbound::Arrival;
+use super::transfer::end_text;
 use super::{Engine, EngineError, Event, FileOffered, Notice};
 use crate::directory::Contact;
 use crate::file::{ChunkCipher, FileError, Manifest, Progress, Sink};
@@ -62,6 +63,17 @@ struct Open {
     is_dirty: bool,
     /// When something last came, or was last asked for.
     heard_at: u64,
+    /// How often chunks were asked for since one came.
+    asks: u32,
+}
+
+impl Open {
+    /// Silence after which chunks are asked for again: twice as long each time, since the sender
+    /// may be away, and each question waits for it at the relay.
+    fn patience_ms(&self) -> u64 {
+        let doublings = self.asks.saturating_sub(1).min(limits::FILE_STALL_DOUBLINGS_MAX);
+        (limits::FILE_STALL_MS << doublings).min(limits::FILE_STALL_MS_MAX)
+    }
 }
 
 impl Engine {
@@ -81,7 +93,7 @@ impl Engine {
                 Ok(())
             }
             Code::FILE_FINISH => self.finish_received(command, arrival, now),
-            Code::FILE_CANCEL => self.cancel_received(command, arrival),
+            Code::FILE_CANCEL => self.cancel_received(command, arrival, now),
             _ => self.verdict_received(command, arrival),
         }
     }
@@ -217,7 +229,7 @@ impl Engine {
         let shape = row.shape()?;
         let cipher = ChunkCipher::new(&row.key, id, shape)?;
         let sink = Sink::open(Path::new(target), shape, cipher, &progress.unwrap_or_default())?;
-        let open = Open { sink, window_end: 0, is_dirty: false, heard_at: now.0 };
+        let open = Open { sink, window_end: 0, is_dirty: false, heard_at: now.0, asks: 0 };
         self.receiving.files.insert(fid.into(), open);
         Ok(())
     }
@@ -231,6 +243,7 @@ impl Engine {
         let next = open.sink.next();
         open.window_end = next + limits::FILE_WINDOW_CHUNKS;
         open.heard_at = now.0;
+        open.asks = open.asks.saturating_add(1);
         let from = AddressBuf::parse(&row.from)?;
         let line = Command::builder(Code::FILE_ACCEPT)
             .to(from.as_address())
@@ -275,6 +288,7 @@ impl Engine {
             Err(error) => return self.fail_receiving(fid, &row, &error, now),
         }
         open.heard_at = now.0;
+        open.asks = 0;
         open.is_dirty |= arrival.queue.is_some();
         let is_note = (next + 1).is_multiple_of(limits::FILE_PROGRESS_CHUNKS);
         if is_note || open.sink.is_whole() {
@@ -292,7 +306,8 @@ impl Engine {
         self.state.put(Space::Progress, &progress_name(fid), &progress)?;
         let contact = AddressBuf::parse(&row.from)?.account();
         let of = row.shape()?.chunk_count();
-        self.tell(Event::FileProgress { fid: fid.into(), contact, done: progress.chunks, of });
+        let done = progress.chunks;
+        self.tell(Event::FileProgress { fid: fid.into(), contact, done, of, is_kept: false });
         Ok(())
     }
 
@@ -336,6 +351,9 @@ impl Engine {
         let Ok(finish) = FileFinish::parse(command) else { return Ok(()) };
         let fid = finish.file.as_str();
         let row: Option<FileIn> = self.state.get(Space::FileIn, fid)?;
+        if row.is_none() && self.park_behind_offer(command, arrival, now)? {
+            return Ok(());
+        }
         let Some(mut row) = row.filter(|row| row.from == finish.from.as_str()) else {
             return Ok(());
         };
@@ -432,6 +450,7 @@ impl Engine {
         &mut self,
         command: &Command<'_>,
         arrival: Arrival,
+        now: Timestamp,
     ) -> Result<(), EngineError> {
         let Ok(cancel) = FileCancel::parse(command) else { return Ok(()) };
         if self.sending_cancelled(&cancel, arrival)? {
@@ -439,7 +458,9 @@ impl Engine {
         }
         let fid = cancel.file.as_str();
         let row: Option<FileIn> = self.state.get(Space::FileIn, fid)?;
-        let Some(row) = row else { return Ok(()) };
+        let Some(row) = row else {
+            return self.park_behind_offer(command, arrival, now).map(|_| ());
+        };
         let is_theirs = Address::parse(&row.from)?.account() == cancel.from.account()
             || cancel.from == self.identity.domain().as_address();
         if !is_theirs {
@@ -448,7 +469,7 @@ impl Engine {
         self.forget_receiving(fid)?;
         let contact = AddressBuf::parse(&row.from)?.account();
         let code = cancel.code.map_or(0, Code::number);
-        let text = "its sender gave it up".into();
+        let text = end_text(&cancel, "its sender gave it up").into();
         let notice = Notice::FileFailed { fid: fid.into(), contact, code, text };
         self.notify(arrival.queue, notice)
     }
@@ -497,7 +518,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), EngineError> {
         let stalled =
-            |open: &Open| is_new_link || now.0.abs_diff(open.heard_at) >= limits::FILE_STALL_MS;
+            |open: &Open| is_new_link || now.0.abs_diff(open.heard_at) >= open.patience_ms();
         let files = self.receiving.files.iter().filter(|(_, open)| stalled(open));
         let fids: Vec<String> = files.map(|(fid, _)| fid.clone()).collect();
         for fid in fids {

@@ -3,8 +3,10 @@
 
 mod account;
 mod crash;
+mod depot;
 mod ending;
 mod exchange;
+mod kept;
 mod refusal;
 mod relay;
 mod simulation;

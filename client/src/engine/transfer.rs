@@ -4,7 +4,9 @@
 //! invariants: a chunk leaves only when the driver asks for one ([`Engine::next_chunk`]), and while
 //! a line waits for the relay's answer to the one before only one does, so that at most one is
 //! between two chat lines; a sealed chunk is compared with its leaf before it leaves;
-//! what the relay put off is sent again from there (SPEC.md §9). Limits:
+//! what the relay put off is sent again from there. A file goes to a device that asked for it, or
+//! to an account whose relay keeps it; it is called kept only when the relay has answered 250 to
+//! every chunk and has taken the signature over the whole (SPEC.md §9). Limits:
 //! [`limits::CHUNKS_IN_FLIGHT_MAX`], [`limits::FILES_MAX`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::compose::Draft;
 use super::inbound::Arrival;
 use super::link::Request;
-use super::{Engine, EngineError, Event, Notice};
+use super::{Engine, EngineError, Event, FileSent, FileStage, Notice};
 use crate::directory::{self, Contact};
 use crate::file::{ChunkCipher, FileError, LEAVES_PER_PAGE, Manifest, Prepared, Source};
 use crate::limits;
@@ -41,6 +43,9 @@ struct FileOut {
     chunk: u32,
     root: String,
     key: Secret32,
+    /// MID of the 800.
+    #[serde(default)]
+    mid: String,
 }
 
 impl FileOut {
@@ -60,6 +65,24 @@ struct Sent {
     window_end: Option<u64>,
     /// Whether 804 was sent.
     is_finished: bool,
+    /// Whether the relay has all of it, and the 804.
+    #[serde(default)]
+    is_kept: bool,
+}
+
+impl Sent {
+    /// Whether chunks go to the relay, which keeps them.
+    fn is_for_relay(&self) -> bool {
+        Address::parse(&self.to).is_ok_and(Address::is_account)
+    }
+
+    const fn stage(&self) -> FileStage {
+        match (self.to.is_empty(), self.is_kept) {
+            (true, _) => FileStage::Offered,
+            (false, true) => FileStage::Kept,
+            (false, false) => FileStage::Going,
+        }
+    }
 }
 
 /// Parameters of an 800 beside those of every sealed line.
@@ -71,7 +94,6 @@ pub(super) struct Lane {
     sending: BTreeMap<String, Sending>,
     /// The file whose turn it was last.
     last: String,
-    paused_until: u64,
     /// Whether a chunk left since the last line of the outbox did.
     has_left: bool,
 }
@@ -86,12 +108,28 @@ struct Sending {
     outstanding: BTreeSet<u64>,
     /// Leaf hashes of one page.
     page: Option<(u64, Vec<u8>)>,
+    /// When the relay takes chunks of it again, in milliseconds since 1970.
+    paused_until: u64,
+    /// Whether its user was told that the relay puts it off.
+    is_pause_told: bool,
 }
 
 impl Sending {
-    fn has_chunk(&self) -> bool {
+    fn has_chunk(&self, now: Timestamp) -> bool {
         let end = self.state.window_end.unwrap_or(u64::MAX).min(self.shape.chunk_count());
-        !self.state.to.is_empty() && self.next < end
+        !self.state.to.is_empty() && self.next < end && !self.is_paused(now)
+    }
+
+    /// A pause that is longer than any there is was begun by a clock that stood ahead.
+    fn is_paused(&self, now: Timestamp) -> bool {
+        now.0 < self.paused_until && self.paused_until - now.0 <= limits::RETRY_MS_MAX
+    }
+
+    /// Goes back to `first`, whose chunk has to be sent again.
+    fn rewind(&mut self, first: u64) {
+        self.next = self.next.min(first);
+        self.state.acked = self.state.acked.min(first);
+        self.outstanding.retain(|other| *other < first);
     }
 }
 
@@ -102,9 +140,9 @@ impl Lane {
     }
 
     pub(super) fn disconnected(&mut self) {
-        self.paused_until = 0;
         self.has_left = false;
         for sending in self.sending.values_mut() {
+            sending.paused_until = 0;
             sending.outstanding.clear();
             sending.next = sending.state.acked;
         }
@@ -115,8 +153,9 @@ impl Lane {
     }
 
     /// The next file in turn that has a chunk to send.
-    fn turn(&self) -> Option<String> {
-        let ready = |(fid, sending): (&String, &Sending)| sending.has_chunk().then(|| fid.clone());
+    fn turn(&self, now: Timestamp) -> Option<String> {
+        let ready =
+            |(fid, sending): (&String, &Sending)| sending.has_chunk(now).then(|| fid.clone());
         let after = (std::ops::Bound::Excluded(self.last.clone()), std::ops::Bound::Unbounded);
         self.sending.range(after).find_map(ready).or_else(|| self.sending.iter().find_map(ready))
     }
@@ -160,6 +199,7 @@ impl Engine {
             chunk: prepared.shape.chunk_octets(),
             root: prepared.root.clone(),
             key: prepared.key.clone(),
+            mid: offer::new_mid(&mut self.state)?,
         };
         self.state.put(Space::FileOut, &fid, &row)?;
         for (page, leaves) in (0u64..).zip(prepared.leaves.chunks(LEAVES_PER_PAGE * 32)) {
@@ -169,7 +209,7 @@ impl Engine {
         self.keep_sent(&fid, &Sent::default())?;
         let draft = Draft {
             contact: contact.as_str().into(),
-            mid: offer::new_mid(&mut self.state)?,
+            mid: row.mid,
             code: Code::FILE_OFFER.number(),
             about: None,
             part: None,
@@ -202,16 +242,14 @@ impl Engine {
     /// # Errors
     /// [`EngineError::State`]. A file that changed or cannot be read is given up by a notice.
     pub fn next_chunk(&mut self, now: Timestamp) -> Result<Option<Vec<u8>>, EngineError> {
-        let is_paused = now.0 < self.chunks.paused_until
-            && self.chunks.paused_until - now.0 <= limits::RETRY_MS_MAX;
-        if !self.is_online() || is_paused || !self.output.is_empty() {
+        if !self.is_online() || !self.output.is_empty() {
             return Ok(None);
         }
         let is_full = self.chunks.in_flight() >= limits::CHUNKS_IN_FLIGHT_MAX;
         if is_full || (self.chunks.has_left && self.is_line_waiting()) {
             return Ok(None);
         }
-        let Some(fid) = self.chunks.turn() else { return Ok(None) };
+        let Some(fid) = self.chunks.turn(now) else { return Ok(None) };
         self.chunks.last.clone_from(&fid);
         match self.sealed_chunk(&fid) {
             Ok((number, to, chunk)) => {
@@ -279,21 +317,59 @@ impl Engine {
         }
         let code = answer.code.number();
         if matches!(code, 421 | 450..=453) {
-            // From here on again, after a pause.
-            sending.next = sending.next.min(number);
-            sending.outstanding.retain(|other| *other < number);
-            let retry = answer.first().and_then(|entry| entry.get("RETRY"));
-            let seconds = retry.and_then(protocol::parameter::number).unwrap_or(1);
-            let pause = seconds.saturating_mul(1_000).clamp(100, limits::RETRY_MS_MAX);
-            self.chunks.paused_until = now.plus_ms(pause).0;
-            return Ok(());
+            sending.rewind(first_missing(answer).unwrap_or(number).min(number));
+            return self.chunk_put_off(fid, answer, now);
         }
         if code >= 400 {
             let text = answer.text.clone();
             return self.give_up(fid, code, &text, now);
         }
+        if code != 250 && sending.state.is_for_relay() {
+            // Passed on, or nothing told: whatever it is, it is not kept.
+            return self.kept_no_longer(fid, &answer.text);
+        }
+        sending.is_pause_told = false;
         let acked = sending.outstanding.first().copied().unwrap_or(sending.next);
         self.acked(fid, acked, now)
+    }
+
+    /// The relay takes no chunk of a file now: the file waits, and its user learns of longer waits.
+    fn chunk_put_off(
+        &mut self,
+        fid: &str,
+        answer: &Answer,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let Some(sending) = self.chunks.sending.get_mut(fid) else { return Ok(()) };
+        let seconds = number_in(answer, "RETRY").unwrap_or(1);
+        let pause = seconds.saturating_mul(1_000).clamp(100, limits::RETRY_MS_MAX);
+        sending.paused_until = now.plus_ms(pause).0;
+        let code = answer.code.number();
+        let is_long = pause >= limits::FILE_PAUSE_TOLD_MS || code == 452;
+        if !is_long || std::mem::replace(&mut sending.is_pause_told, true) {
+            return Ok(());
+        }
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let Some(row) = row else { return Ok(()) };
+        let contact = AddressBuf::parse(&row.contact)?;
+        self.tell(Event::PutOff { contact, code, text: answer.text.clone() });
+        Ok(())
+    }
+
+    /// The relay does not keep a file that it kept, or never did: it waits for the other side.
+    fn kept_no_longer(&mut self, fid: &str, text: &str) -> Result<(), EngineError> {
+        self.chunks.sending.remove(fid);
+        self.keep_sent(fid, &Sent::default())?;
+        self.file_waits(fid, text)
+    }
+
+    fn file_waits(&mut self, fid: &str, text: &str) -> Result<(), EngineError> {
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        if let Some(row) = row {
+            let contact = AddressBuf::parse(&row.contact)?;
+            self.tell(Event::FileWaits { fid: fid.into(), contact, text: text.into() });
+        }
+        Ok(())
     }
 
     /// Chunks below `acked` are with the relay.
@@ -312,7 +388,14 @@ impl Engine {
         let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
         let Some(row) = row else { return Ok(()) };
         let contact = AddressBuf::parse(&row.contact)?;
-        self.tell(Event::FileProgress { fid: fid.into(), contact, done: acked, of: count });
+        let is_kept = state.is_for_relay();
+        self.tell(Event::FileProgress {
+            fid: fid.into(),
+            contact,
+            done: acked,
+            of: count,
+            is_kept,
+        });
         if is_whole && !state.is_finished {
             self.finish_sending(fid, &row, state, now)?;
         }
@@ -342,27 +425,58 @@ impl Engine {
         self.outbox.push(&mut self.state, kind, &row.contact, &mid, line)?;
         state.is_finished = true;
         self.keep_sent(fid, &state)?;
-        if let Some(sending) = self.chunks.sending.get_mut(fid) {
-            sending.state = state;
-        }
+        // Who wants chunks again asks for them.
+        self.chunks.sending.remove(fid);
         self.flush(now)
     }
 
-    /// The relay took an 800 or 804; with 354 it keeps the chunks for an absent recipient.
-    pub(super) fn file_line_taken(
+    /// The relay took an 800; with 354 it keeps the chunks for an absent recipient.
+    pub(super) fn offer_taken(
         &mut self,
         fid: &str,
         answer: &Answer,
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        if answer.code.number() != 354 {
-            return Ok(());
-        }
         let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
         let Some(row) = row else { return Ok(()) };
-        let end = answer.first().and_then(|entry| entry.get("TO-CHUNK"));
-        let end = end.and_then(protocol::parameter::number);
-        self.send_from(fid, &row.contact, 0, end, now)
+        if !self.sent(fid)?.to.is_empty() {
+            // The other side was faster than this answer.
+            return Ok(());
+        }
+        if answer.code.number() != 354 {
+            return self.file_waits(fid, &answer.text);
+        }
+        self.send_from(fid, &row.contact, 0, number_in(answer, "TO-CHUNK"), now)
+    }
+
+    /// The relay took an 804: if it has the chunks, this device is not needed any more.
+    pub(super) fn finish_taken(&mut self, fid: &str) -> Result<(), EngineError> {
+        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
+        let Some(row) = row else { return Ok(()) };
+        let mut state = self.sent(fid)?;
+        if !state.is_for_relay() || !state.is_finished || state.is_kept {
+            return Ok(());
+        }
+        state.is_kept = true;
+        self.keep_sent(fid, &state)?;
+        let contact = AddressBuf::parse(&row.contact)?;
+        self.notify(None, Notice::FileKept { fid: fid.into(), contact })
+    }
+
+    /// The relay puts an 804 off because chunks are missing: they are sent again, then another
+    /// 804; `false` if that is not why.
+    pub(super) fn finish_put_off(
+        &mut self,
+        fid: &str,
+        answer: &Answer,
+        now: Timestamp,
+    ) -> Result<bool, EngineError> {
+        let state = self.sent(fid)?;
+        let Some(first) = first_missing(answer).filter(|_| state.is_for_relay()) else {
+            return Ok(false);
+        };
+        self.send_from(fid, &state.to, first, state.window_end, now)?;
+        Ok(true)
     }
 
     pub(super) fn accepted(
@@ -388,7 +502,8 @@ impl Engine {
         window_end: Option<u64>,
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        let state = Sent { to: to.into(), acked: first, window_end, is_finished: false };
+        let to = to.to_owned();
+        let state = Sent { to, acked: first, window_end, is_finished: false, is_kept: false };
         self.keep_sent(fid, &state)?;
         if let Err(error) = self.open_sending(fid, state) {
             return match error {
@@ -409,7 +524,17 @@ impl Engine {
         let cipher = ChunkCipher::new(&row.key, id, shape)?;
         let next = state.acked;
         let outstanding = BTreeSet::new();
-        let sending = Sending { source, cipher, shape, state, next, outstanding, page: None };
+        let sending = Sending {
+            source,
+            cipher,
+            shape,
+            state,
+            next,
+            outstanding,
+            page: None,
+            paused_until: 0,
+            is_pause_told: false,
+        };
         self.chunks.sending.insert(fid.into(), sending);
         Ok(())
     }
@@ -474,11 +599,51 @@ impl Engine {
         if is_theirs {
             self.forget_sending(fid)?;
             let code = cancel.code.map_or(0, Code::number);
-            let text = "the other side does not want it".into();
+            let text = end_text(cancel, "the other side does not want it").into();
             let notice = Notice::FileFailed { fid: fid.into(), contact, code, text };
             self.notify(arrival.queue, notice)?;
         }
         Ok(true)
+    }
+
+    /// 190 for the 800 of a file: nobody fetched it; `false` if this MID is of no file.
+    pub(super) fn offer_bounced(
+        &mut self,
+        mid: &str,
+        code: u16,
+        arrival: Arrival,
+    ) -> Result<bool, EngineError> {
+        let rows = self.state.list::<FileOut>(Space::FileOut)?;
+        let Some((fid, row)) = rows.into_iter().find(|(_, row)| row.mid == mid) else {
+            return Ok(false);
+        };
+        let contact = AddressBuf::parse(&row.contact)?;
+        self.forget_sending(&fid)?;
+        let text = "nobody took it in time".into();
+        self.notify(arrival.queue, Notice::FileFailed { fid, contact, code, text })?;
+        Ok(true)
+    }
+
+    /// The files that this device offered and whose fate is open.
+    ///
+    /// # Errors
+    /// [`EngineError::State`].
+    pub fn files_sent(&self) -> Result<Vec<FileSent>, EngineError> {
+        let mut list = Vec::new();
+        for (fid, row) in self.state.list::<FileOut>(Space::FileOut)? {
+            let state = self.sent(&fid)?;
+            let live = self.chunks.sending.get(&fid).map(|sending| sending.state.acked);
+            list.push(FileSent {
+                contact: AddressBuf::parse(&row.contact)?,
+                size: row.size,
+                done: live.unwrap_or(state.acked),
+                of: row.shape()?.chunk_count(),
+                stage: state.stage(),
+                name: row.name,
+                fid,
+            });
+        }
+        Ok(list)
     }
 
     /// The relay refused an 800 or 804.
@@ -518,7 +683,7 @@ impl Engine {
     pub fn file_cancel(&mut self, fid: &str, now: Timestamp) -> Result<(), EngineError> {
         let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
         let Some(row) = row else { return self.decline(fid, now) };
-        let sent: Sent = self.state.get(Space::Progress, &sent_name(fid))?.unwrap_or_default();
+        let sent = self.sent(fid)?;
         let to = if sent.to.is_empty() { row.contact } else { sent.to };
         self.send_cancel(&to, fid, None, now)?;
         self.forget_sending(fid)
@@ -555,6 +720,10 @@ impl Engine {
         Ok(())
     }
 
+    fn sent(&self, fid: &str) -> Result<Sent, EngineError> {
+        Ok(self.state.get(Space::Progress, &sent_name(fid))?.unwrap_or_default())
+    }
+
     fn keep_sent(&mut self, fid: &str, state: &Sent) -> Result<(), EngineError> {
         Ok(self.state.put(Space::Progress, &sent_name(fid), state)?)
     }
@@ -562,8 +731,11 @@ impl Engine {
     /// Opens the files that were being sent and received when the program ended.
     pub(super) fn resume_files(&mut self) -> Result<(), EngineError> {
         for (fid, _) in self.state.list::<FileOut>(Space::FileOut)? {
-            let sent: Option<Sent> = self.state.get(Space::Progress, &sent_name(&fid))?;
-            let Some(sent) = sent.filter(|sent| !sent.to.is_empty()) else { continue };
+            let sent = self.sent(&fid)?;
+            // What was sent whole is opened again only if somebody asks for it.
+            if sent.to.is_empty() || sent.is_finished {
+                continue;
+            }
             match self.open_sending(&fid, sent) {
                 Err(EngineError::File(error)) => {
                     self.file_refused(&fid, 451, &error.to_string())?;
@@ -572,6 +744,24 @@ impl Engine {
             }
         }
         self.resume_receiving()
+    }
+}
+
+/// The first chunk that the relay misses, if an answer says so.
+fn first_missing(answer: &Answer) -> Option<u64> {
+    number_in(answer, "FROM-CHUNK")
+}
+
+fn number_in(answer: &Answer, name: &str) -> Option<u64> {
+    answer.first().and_then(|entry| entry.get(name)).and_then(protocol::parameter::number)
+}
+
+/// Why a file ends: what the relay says of one that it kept, or else `text`.
+pub(super) fn end_text(cancel: &FileCancel<'_>, text: &'static str) -> &'static str {
+    match cancel.code.map(Code::number) {
+        Some(558) if cancel.from.is_domain() => "nobody took it in time",
+        _ if cancel.from.is_domain() => "the relay that kept it lost it",
+        _ => text,
     }
 }
 

@@ -173,7 +173,7 @@ pub(crate) enum Roster {
 /// `cim file`.
 #[derive(Subcommand)]
 pub(crate) enum File {
-    /// Send a file and wait until it has arrived.
+    /// Send a file and wait until it has arrived, or the relay keeps all of it for somebody away.
     Send {
         /// To whom.
         person: String,

@@ -1,8 +1,11 @@
 //! `cim file …`: files with a progress bar, resumed where they broke off.
+//!
+//! Sending ends well when the other side has the file, or when the relay has all of it and keeps
+//! it for somebody who is away.
 
 use std::path::{Path, PathBuf};
 
-use client::engine::{Engine, Event, FileOffered, Notice, NoticeId};
+use client::engine::{Engine, Event, FileOffered, FileSent, FileStage, Notice, NoticeId};
 use indicatif::{ProgressBar, ProgressStyle};
 use protocol::AddressBuf;
 use serde_json::json;
@@ -139,8 +142,9 @@ async fn follow(
     }
     let result = arrival(&mut driver, &bar, fid, person).await;
     bar.finish_and_clear();
-    let id = match result {
-        Ok(Arrival::Done(id)) => id,
+    let (id, event, text) = match result {
+        Ok(Arrival::Done(id)) => (id, "file-done", DONE),
+        Ok(Arrival::Kept(id)) => (id, "file-kept", KEPT),
         Ok(Arrival::Failed(id, mut failure)) => {
             failure.print(global.json);
             driver.engine.shown(id, Driver::now())?;
@@ -153,16 +157,23 @@ async fn follow(
         }
     };
     match global.json {
-        true => output::line(json!({ "event": "file-done", "file": fid }))?,
-        false => output::line("The file is there, whole, and its signature holds.")?,
+        true => output::line(json!({ "event": event, "file": fid }))?,
+        false => output::line(text)?,
     }
     driver.engine.shown(id, Driver::now())?;
     driver.close().await
 }
 
+const DONE: &str = "The file is there, whole, and its signature holds.";
+const KEPT: &str = "They are away: the relay keeps the file, whole and signed, and gives it to them \
+                    when they come.";
+
 /// How it ended, with the notice that says so.
 enum Arrival {
+    /// It is with the other side, or here.
     Done(NoticeId),
+    /// The relay keeps it for who is away.
+    Kept(NoticeId),
     Failed(NoticeId, Failure),
 }
 
@@ -207,9 +218,32 @@ fn follow_one(
     fid: &str,
 ) -> Result<Option<Arrival>, Failure> {
     match happening {
-        Happening::Event(Event::FileProgress { fid: about, done, of, .. }) if about == fid => {
+        Happening::Event(Event::FileProgress { fid: about, done, of, is_kept, .. })
+            if about == fid =>
+        {
             bar.set_length(*of);
             bar.set_position(*done);
+            bar.set_message(if *is_kept { "kept by the relay" } else { "" });
+        }
+        Happening::Event(Event::FileWaits { fid: about, contact, text }) if about == fid => {
+            // A bar is drawn on terminals only; this is worth knowing everywhere.
+            bar.suspend(|| {
+                output::remark(format_args!(
+                    "it goes when {contact} takes it ({}): stay here",
+                    one_line(text)
+                ));
+            });
+        }
+        Happening::Event(Event::PutOff { contact, text, .. }) => bar.suspend(|| {
+            output::remark(format_args!(
+                "a line to {contact} waits ({}); it goes by itself",
+                one_line(text)
+            ));
+        }),
+        Happening::Event(Event::Notice {
+            notice: Notice::FileKept { fid: about, .. }, id, ..
+        }) if about == fid => {
+            return Ok(Some(Arrival::Kept(*id)));
         }
         Happening::Event(Event::Notice {
             notice: Notice::FileDone { fid: about, .. }, id, ..
@@ -238,19 +272,40 @@ fn follow_one(
 
 async fn list(global: &Global, home: Home) -> Result<(), Failure> {
     let driver = connect(global, home).await?;
-    let files = driver.engine.files()?;
+    let (offered, sent) = (driver.engine.files()?, driver.engine.files_sent()?);
     driver.close().await?;
-    if files.is_empty() && !global.json {
+    if offered.is_empty() && sent.is_empty() && !global.json {
         return output::line("No files on their way.");
     }
-    files.iter().try_for_each(|file| match global.json {
-        true => output::line(json!(file)),
-        false => output::line(format_args!(
+    for file in &sent {
+        let line = format!(
+            "{}  to {}  {} ({}), {}",
+            file.fid,
+            file.contact,
+            one_line(&file.name),
+            size(file.size),
+            standing(file),
+        );
+        if global.json { output::line(json!(file))? } else { output::line(line)? }
+    }
+    for file in &offered {
+        let line = format!(
             "{}  from {}  {} ({})",
             file.fid,
             file.contact,
             one_line(&file.name),
             size(file.size),
-        )),
-    })
+        );
+        if global.json { output::line(json!(file))? } else { output::line(line)? }
+    }
+    Ok(())
+}
+
+/// How far a file came, in words.
+fn standing(file: &FileSent) -> String {
+    match file.stage {
+        FileStage::Going => format!("{} of {} chunks", file.done, file.of),
+        FileStage::Kept => "kept by the relay".to_owned(),
+        FileStage::Offered => "waits until it is taken".to_owned(),
+    }
 }

@@ -282,7 +282,7 @@ impl Pipe {
                 engine.file_cancel(&file, now)?;
                 Ok(Some(json!({ "file": file })))
             }
-            _ => Ok(Some(json!({ "files": engine.files()? }))),
+            _ => Ok(Some(json!({ "files": engine.files()?, "sent": engine.files_sent()? }))),
         }
     }
 

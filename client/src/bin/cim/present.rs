@@ -88,9 +88,12 @@ fn trust_to_json(event: &Event) -> Option<Value> {
             "event": "refused", "what": what, "code": code, "text": text,
             "person": contact.as_ref().map(|contact| contact.as_str().to_owned()),
         }),
-        Event::FileProgress { fid, contact, done, of } => json!({
+        Event::FileProgress { fid, contact, done, of, is_kept } => json!({
             "event": "file-progress", "file": fid, "person": contact.as_str(),
-            "done_chunks": done, "chunks": of,
+            "done_chunks": done, "chunks": of, "kept": is_kept,
+        }),
+        Event::FileWaits { fid, contact, text } => json!({
+            "event": "file-waits", "file": fid, "person": contact.as_str(), "text": text,
         }),
         Event::Strange { what } => json!({ "event": "strange", "what": what }),
         _ => return None,
@@ -132,6 +135,9 @@ fn notice_to_json(notice: &Notice) -> Option<Value> {
             "event": "file-done", "file": fid, "person": contact.as_str(),
             "received": is_received, "verified": true,
         }),
+        Notice::FileKept { fid, contact } => {
+            json!({ "event": "file-kept", "file": fid, "person": contact.as_str() })
+        }
         Notice::FileFailed { fid, contact, code, text } => json!({
             "event": "file-refused", "file": fid, "person": contact.as_str(),
             "code": code, "why": text,
@@ -228,6 +234,9 @@ fn event_to_text(event: &Event) -> Option<String> {
         Event::Refused { what, code, text, .. } => {
             format!("-- {what}: refused ({code}): {}", one_line(text))
         }
+        Event::FileWaits { fid, contact, text } => {
+            format!("-- the file {fid} goes when {contact} takes it ({})", one_line(text))
+        }
         Event::Strange { what } => {
             format!("!! the relay said something strange: {}", one_line(what))
         }
@@ -261,6 +270,9 @@ fn notice_to_text(notice: &Notice) -> Option<String> {
         Notice::FileDone { fid, is_received, .. } => {
             let what = if *is_received { "is here, whole and signed" } else { "has arrived" };
             format!("-- the file {fid} {what}")
+        }
+        Notice::FileKept { fid, contact } => {
+            format!("-- the relay keeps the file {fid} whole; {contact} gets it from there")
         }
         Notice::FileFailed { fid, text, .. } => {
             format!("!! the file {fid} did not arrive: {}", one_line(text))

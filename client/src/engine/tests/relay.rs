@@ -13,6 +13,8 @@ use protocol::reply::AnswerWriter;
 use protocol::signature::{Algorithm, PublicKey, Signer as _, SoftwareSigner};
 use protocol::{Address, Code, Command, Parameter, ReplyBuilder, Timestamp, base64};
 
+use super::depot::{Depot, chunk_count};
+
 pub(super) const LINE: usize = 8_192;
 
 #[derive(Default)]
@@ -63,8 +65,12 @@ pub(super) struct Relay {
     /// Whether sealed lines are queued in disorder.
     pub(super) reorders: bool,
     late: Vec<(String, String)>,
+    /// Files that are kept for who is away.
+    pub(super) depot: Depot,
     /// The number of a chunk that is damaged on its way.
     pub(super) damages_chunk: Option<u64>,
+    /// Whether chunks are answered as a stranger's are.
+    pub(super) vanishes_chunks: bool,
     /// Whether the next 804 is damaged on its way.
     pub(super) damages_finish: bool,
     /// Every line that clients sent.
@@ -102,7 +108,9 @@ impl Relay {
             refusals: Vec::new(),
             reorders: false,
             late: Vec::new(),
+            depot: Depot::new(),
             damages_chunk: None,
+            vanishes_chunks: false,
             damages_finish: false,
             wire: Vec::new(),
             outgoing: Vec::new(),
@@ -121,15 +129,20 @@ impl Relay {
 
     pub(super) fn disconnect(&mut self, device: &str) {
         self.links.remove(device);
+        self.depot.disconnected(device);
         self.outgoing.retain(|(to, _)| to != device);
         self.asked.retain(|name, _| !name.starts_with(&format!("{device} ")));
     }
 
-    fn send(&mut self, device: &str, line: impl Into<Vec<u8>>) {
+    pub(super) fn send(&mut self, device: &str, line: impl Into<Vec<u8>>) {
         self.outgoing.push((device.into(), line.into()));
     }
 
-    fn reply(&mut self, device: &str, code: u16, command: &Command<'_>) {
+    pub(super) fn reply(&mut self, device: &str, code: u16, command: &Command<'_>) {
+        if code == 354 {
+            let count = chunk_count(command).to_string();
+            return self.reply_with(device, code, command, &[("TO-CHUNK", &count)]);
+        }
         self.reply_with(device, code, command, &[]);
     }
 
@@ -220,6 +233,7 @@ impl Relay {
             611 => self.publish(device, command),
             612 => self.hand_out(device, command),
             630 => self.reply_with(device, 250, command, &[("VER", "0")]),
+            801..=806 if self.serve_kept(device, command) => {}
             802 => self.forward_chunk(device, command),
             920 => {
                 let policy = self.policy.sign(&self.domain_key).unwrap();
@@ -377,7 +391,11 @@ impl Relay {
             return self.reply_with(device, 350, command, &until);
         }
         let is_live = self.deliver(&account, to, command);
-        let code = if is_live { 250 } else { 252 };
+        let keeps = command.code() == Code::FILE_OFFER && !is_live && self.depot.has_room;
+        if keeps {
+            self.depot.offered(command);
+        }
+        let code = if keeps { 354 } else { 252 - 2 * u16::from(is_live) };
         self.seen.insert(key, (hash, code));
         self.reply(device, code, command);
     }
@@ -542,6 +560,9 @@ impl Relay {
     /// Chunks pass live or not at all.
     fn forward_chunk(&mut self, device: &str, command: &Command<'_>) {
         let to = command.to().unwrap().as_str().to_owned();
+        if self.vanishes_chunks {
+            return self.reply(device, 252, command);
+        }
         if self.links.get(&to).is_some_and(|link| link.is_proven) {
             let mut line = Vec::new();
             command.forward(&[], &mut line);

@@ -326,7 +326,13 @@ mod tests {
         for (has_status, lines) in [(true, 1), (false, 4)] {
             let mut progress = progress();
             let told = (1..=16).filter_map(|done| {
-                let moved = Event::FileProgress { fid: "f".into(), contact: bob(), done, of: 16 };
+                let moved = Event::FileProgress {
+                    fid: "f".into(),
+                    contact: bob(),
+                    done,
+                    of: 16,
+                    is_kept: false,
+                };
                 progress.file_line(&Happening::Event(moved), has_status)
             });
             assert_eq!(told.count(), lines + usize::from(!has_status));
