@@ -3,6 +3,9 @@
 //! Owns the expansion of a message key by the line's MID. The invariant: a message key seals one
 //! text under one MID; the callers ([`crate::chain`]) hand each key out once. KC commits to the
 //! key, because GCM and ChaCha20-Poly1305 do not (SPEC.md §7).
+//!
+//! `tests/foreign.rs` opens lines of the L suites with OpenSSL's command line alone, from the
+//! session key on.
 
 use accel::legacy::{L1, L2};
 use aws_lc_rs::aead::{
