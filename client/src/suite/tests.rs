@@ -220,6 +220,32 @@ fn every_change_of_a_sealed_line_is_noticed() {
 }
 
 #[test]
+fn no_octet_of_a_message_can_be_another() {
+    let key = public("d1");
+    for path in ["/msg_M1/line", "/msg_M1u/line"] {
+        let line = text(path).into_bytes();
+        let is_signed = path == "/msg_M1/line";
+        let is_taken = |line: &[u8]| {
+            Command::parse(line).is_ok_and(|command| {
+                open_message(Suite::M1, &command).is_ok()
+                    && command.signature_text().is_some() == is_signed
+                    && (!is_signed || command.verify(&key).is_ok())
+            })
+        };
+        assert!(is_taken(&line), "{path}: the vector itself is good");
+        let mut changed = line.clone();
+        for position in 0..line.len() {
+            for octet in (0..=u8::MAX).filter(|octet| *octet != line[position]) {
+                changed[position] = octet;
+                let is_noticed = !is_taken(&changed) || is_hop(&line, &changed);
+                assert!(is_noticed, "{path} at {position}: {octet}");
+            }
+            changed[position] = line[position];
+        }
+    }
+}
+
+#[test]
 fn every_change_of_an_offer_is_noticed_by_the_key_wrap_alone() {
     let line = text("/offer/line");
     let signature = line.split(' ').next_back().unwrap();

@@ -102,6 +102,12 @@ fn a_device_may_refuse_an_offer_before_the_relay_has_answered_for_it() {
     erase(&mut world, Space::Prekey, "opk:", 1);
     world.refuse(700, 0, 1, true);
     world.say(ALICE, BOB, "hello");
+    while sent(&world, "700 ", "alice").is_empty() {
+        world.drive(ALICE);
+        world.carry(ALICE);
+    }
+    // Nor does the relay give fresh prekeys on this link.
+    world.refuse(612, 0, 1, false);
     world.settle();
     assert_eq!(sent(&world, "703 ", "bob").len(), 1);
     world.connect(ALICE);

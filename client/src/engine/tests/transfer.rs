@@ -143,6 +143,39 @@ fn chat_overtakes_chunks() {
 }
 
 #[test]
+fn a_text_that_waits_for_an_answer_holds_the_chunks() {
+    let mut world = World::pair();
+    world.say(ALICE, BOB, "acquainted");
+    world.settle();
+    let sent = offer(&mut world, 400_000);
+    accept(&mut world, &sent);
+    let rounds = |world: &mut World| {
+        let chunks =
+            |world: &World| world.relay.wire.iter().filter(|line| line.starts_with("802 ")).count();
+        let before = chunks(world);
+        for _ in 0..40 {
+            for index in [ALICE, BOB] {
+                world.drive(index);
+                world.carry(index);
+                world.carry(index);
+            }
+        }
+        chunks(world) - before
+    };
+    // The relay takes the text, but its answer does not come on this link.
+    world.refuse(100, 0, 1, true);
+    world.say(ALICE, BOB, "unanswered");
+    assert!(rounds(&mut world) > 10, "nothing waits");
+    world.say(ALICE, BOB, "waits behind it");
+    assert!(rounds(&mut world) <= 1, "at most one goes ahead of it");
+    world.connect(ALICE);
+    world.settle();
+    world.pass(crate::limits::FILE_STALL_MS);
+    assert_eq!(world.stations[BOB].texts(), ["acquainted", "unanswered", "waits behind it"]);
+    assert_eq!(std::fs::read(&sent.target).unwrap(), sent.content);
+}
+
+#[test]
 fn a_wrong_chunk_is_refused_and_said() {
     let mut world = World::pair();
     let sent = offer(&mut world, 50_000);
