@@ -329,7 +329,7 @@ impl Engine {
     }
 
     /// Nobody on the other side ever had this generation: its texts are drafts again, under new
-    /// MIDs, in front of those made later.
+    /// MIDs, in front of those made later. Files are given up: the key of a file serves one offer.
     pub(super) fn draft_retained(
         &mut self,
         generation: &str,
@@ -345,6 +345,10 @@ impl Engine {
             }
             if let Some((waiting, _)) = self.outbox.find(&draft.mid) {
                 self.outbox.remove(&mut self.state, waiting)?;
+            }
+            if let Some(fid) = &draft.fid {
+                self.offer_lost(fid, now)?;
+                continue;
             }
             let old = std::mem::replace(&mut draft.mid, offer::new_mid(&mut self.state)?);
             if let Some(first) = &draft.first {

@@ -48,8 +48,8 @@
 //! the outbox), `account` (own record, prekeys), `contact` (others' records, roster, presence),
 //! `inbound` (lines for this device), `offering` (700–702 from others), `ending` (703), `talk`
 //! (sealed lines), `compose` (texts from the user), `pump` (texts on their way out), `propose`
-//! (new keys), `transfer` and `receive` (files). What they work on stands in the modules of this
-//! crate with the same nouns. Invariants and limits are theirs.
+//! (new keys), `transfer`, `fate` and `receive` (files). What they work on stands in the modules of
+//! this crate with the same nouns. Invariants and limits are theirs.
 
 mod account;
 mod answer;
@@ -58,6 +58,7 @@ mod config;
 mod contact;
 mod ending;
 mod event;
+mod fate;
 mod inbound;
 mod link;
 mod offering;

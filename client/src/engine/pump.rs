@@ -232,7 +232,7 @@ impl Engine {
         self.state.remove(Space::Draft, &name)?;
         self.drafts.remove(&draft.contact, number);
         let is_own_offer = generation.offerer == self.identity.device().as_str();
-        if is_own_offer && !generation.is_accepted_by(contact.as_str()) && draft.fid.is_none() {
+        if is_own_offer && !generation.is_accepted_by(contact.as_str()) {
             self.state.put(Space::Retained, &retained_name(&generation.name, number), &draft)?;
         }
         self.raise_status(&draft.mid, Status::Sent)

@@ -13,8 +13,8 @@ use protocol::identifier::FileId;
 use protocol::{Address, AddressBuf, Code, Command, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::fate::end_text;
 use super::inbound::Arrival;
-use super::transfer::end_text;
 use super::{Engine, EngineError, Event, FileOffered, Notice};
 use crate::directory::Contact;
 use crate::file::{ChunkCipher, FileError, Manifest, Progress, Sink};

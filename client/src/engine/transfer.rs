@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use protocol::file::{FileAccept, FileCancel, FileVerdict, FileWindow, Shape};
+use protocol::file::{FileAccept, FileWindow, Shape};
 use protocol::identifier::FileId;
 use protocol::merkle::leaf;
 use protocol::reply::Answer;
@@ -20,10 +20,9 @@ use protocol::{Address, AddressBuf, Code, Command, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::compose::Draft;
-use super::inbound::Arrival;
 use super::link::Request;
-use super::{Engine, EngineError, Event, FileSent, FileStage, Notice};
-use crate::directory::{self, Contact};
+use super::{Engine, EngineError, Event, FileStage, Notice};
+use crate::directory;
 use crate::file::{ChunkCipher, FileError, LEAVES_PER_PAGE, Manifest, Prepared, Source};
 use crate::limits;
 use crate::mime::Entity;
@@ -34,33 +33,33 @@ use crate::state::{Space, StateError};
 
 /// A file that is being sent.
 #[derive(Serialize, Deserialize)]
-struct FileOut {
-    contact: String,
+pub(super) struct FileOut {
+    pub(super) contact: String,
     path: String,
-    name: String,
+    pub(super) name: String,
     media_type: String,
-    size: u64,
+    pub(super) size: u64,
     chunk: u32,
     root: String,
     key: Secret32,
     /// MID of the 800.
     #[serde(default)]
-    mid: String,
+    pub(super) mid: String,
 }
 
 impl FileOut {
-    fn shape(&self) -> Result<Shape, StateError> {
+    pub(super) fn shape(&self) -> Result<Shape, StateError> {
         Shape::new(self.size, self.chunk).ok_or(StateError::Damaged(Space::FileOut))
     }
 }
 
 /// How far a file has been sent.
 #[derive(Clone, Default, Serialize, Deserialize)]
-struct Sent {
+pub(super) struct Sent {
     /// Where chunks go: a device, or an account whose relay keeps them. Empty until accepted.
-    to: String,
+    pub(super) to: String,
     /// Chunks below this one are with the relay.
-    acked: u64,
+    pub(super) acked: u64,
     /// The first chunk that may not be sent yet.
     window_end: Option<u64>,
     /// Whether 804 was sent.
@@ -76,7 +75,7 @@ impl Sent {
         Address::parse(&self.to).is_ok_and(Address::is_account)
     }
 
-    const fn stage(&self) -> FileStage {
+    pub(super) const fn stage(&self) -> FileStage {
         match (self.to.is_empty(), self.is_kept) {
             (true, _) => FileStage::Offered,
             (false, true) => FileStage::Kept,
@@ -137,6 +136,16 @@ impl Lane {
     /// A line of the outbox left.
     pub(super) const fn line_left(&mut self) {
         self.has_left = false;
+    }
+
+    /// How many chunks of a file the relay has, if the file is being sent.
+    pub(super) fn acked(&self, fid: &str) -> Option<u64> {
+        self.sending.get(fid).map(|sending| sending.state.acked)
+    }
+
+    /// A file is not sent any more; gives where it went.
+    pub(super) fn stop(&mut self, fid: &str) -> Option<String> {
+        self.sending.remove(fid).map(|sending| sending.state.to)
     }
 
     pub(super) fn disconnected(&mut self) {
@@ -551,176 +560,7 @@ impl Engine {
         }
     }
 
-    /// 806: the receiver's verdict.
-    pub(super) fn verdict_received(
-        &mut self,
-        command: &Command<'_>,
-        arrival: Arrival,
-    ) -> Result<(), EngineError> {
-        let Ok(verdict) = FileVerdict::parse(command) else { return Ok(()) };
-        let fid = verdict.file.as_str();
-        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
-        let Some(row) = row.filter(|row| row.contact == verdict.from.account().as_str()) else {
-            return Ok(());
-        };
-        let contact = AddressBuf::parse(&row.contact)?;
-        let record = Contact::load(&self.state, contact.as_address())?;
-        let record = record.as_ref().map(Contact::record).transpose()?;
-        if record.is_none_or(|record| record.verify_device_line(command).is_err()) {
-            let from = verdict.from.to_string();
-            self.tell(Event::Tampering { from, what: "a verdict whose signature does not hold" });
-            return Ok(());
-        }
-        self.forget_sending(fid)?;
-        let code = verdict.code.number();
-        let fid = fid.to_owned();
-        let notice = match code {
-            250 => Notice::FileDone { fid, contact, is_received: false },
-            _ => {
-                let text = "the other side found it broken".into();
-                Notice::FileFailed { fid, contact, code, text }
-            }
-        };
-        self.notify(arrival.queue, notice)
-    }
-
-    /// 805 for a file that is being sent; `false` if it is none.
-    pub(super) fn sending_cancelled(
-        &mut self,
-        cancel: &FileCancel<'_>,
-        arrival: Arrival,
-    ) -> Result<bool, EngineError> {
-        let fid = cancel.file.as_str();
-        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
-        let Some(row) = row else { return Ok(false) };
-        let contact = AddressBuf::parse(&row.contact)?;
-        let is_theirs = cancel.from.account() == contact.as_address()
-            || cancel.from == self.identity.domain().as_address();
-        if is_theirs {
-            self.forget_sending(fid)?;
-            let code = cancel.code.map_or(0, Code::number);
-            let text = end_text(cancel, "the other side does not want it").into();
-            let notice = Notice::FileFailed { fid: fid.into(), contact, code, text };
-            self.notify(arrival.queue, notice)?;
-        }
-        Ok(true)
-    }
-
-    /// 190 for the 800 of a file: nobody fetched it; `false` if this MID is of no file.
-    pub(super) fn offer_bounced(
-        &mut self,
-        mid: &str,
-        code: u16,
-        arrival: Arrival,
-    ) -> Result<bool, EngineError> {
-        let rows = self.state.list::<FileOut>(Space::FileOut)?;
-        let Some((fid, row)) = rows.into_iter().find(|(_, row)| row.mid == mid) else {
-            return Ok(false);
-        };
-        let contact = AddressBuf::parse(&row.contact)?;
-        self.forget_sending(&fid)?;
-        let text = "nobody took it in time".into();
-        self.notify(arrival.queue, Notice::FileFailed { fid, contact, code, text })?;
-        Ok(true)
-    }
-
-    /// The files that this device offered and whose fate is open.
-    ///
-    /// # Errors
-    /// [`EngineError::State`].
-    pub fn files_sent(&self) -> Result<Vec<FileSent>, EngineError> {
-        let mut list = Vec::new();
-        for (fid, row) in self.state.list::<FileOut>(Space::FileOut)? {
-            let state = self.sent(&fid)?;
-            let live = self.chunks.sending.get(&fid).map(|sending| sending.state.acked);
-            list.push(FileSent {
-                contact: AddressBuf::parse(&row.contact)?,
-                size: row.size,
-                done: live.unwrap_or(state.acked),
-                of: row.shape()?.chunk_count(),
-                stage: state.stage(),
-                name: row.name,
-                fid,
-            });
-        }
-        Ok(list)
-    }
-
-    /// The relay refused an 800 or 804.
-    pub(super) fn file_refused(
-        &mut self,
-        fid: &str,
-        code: u16,
-        text: &str,
-    ) -> Result<(), EngineError> {
-        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
-        let Some(row) = row else { return Ok(()) };
-        let contact = AddressBuf::parse(&row.contact)?;
-        self.forget_sending(fid)?;
-        let notice = Notice::FileFailed { fid: fid.into(), contact, code, text: text.into() };
-        self.notify(None, notice)
-    }
-
-    /// Gives a file up and tells both sides.
-    fn give_up(
-        &mut self,
-        fid: &str,
-        code: u16,
-        text: &str,
-        now: Timestamp,
-    ) -> Result<(), EngineError> {
-        let to = self.chunks.sending.get(fid).map(|sending| sending.state.to.clone());
-        if let Some(to) = to.filter(|to| !to.is_empty()) {
-            self.send_cancel(&to, fid, Some(code), now)?;
-        }
-        self.file_refused(fid, code, text)
-    }
-
-    /// Takes back a file that is being sent or received.
-    ///
-    /// # Errors
-    /// [`EngineError::Misuse`] if there is no such file.
-    pub fn file_cancel(&mut self, fid: &str, now: Timestamp) -> Result<(), EngineError> {
-        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
-        let Some(row) = row else { return self.decline(fid, now) };
-        let sent = self.sent(fid)?;
-        let to = if sent.to.is_empty() { row.contact } else { sent.to };
-        self.send_cancel(&to, fid, None, now)?;
-        self.forget_sending(fid)
-    }
-
-    pub(super) fn send_cancel(
-        &mut self,
-        to: &str,
-        fid: &str,
-        code: Option<u16>,
-        now: Timestamp,
-    ) -> Result<(), EngineError> {
-        let to = AddressBuf::parse(to)?;
-        let line = Command::builder(Code::FILE_CANCEL)
-            .to(to.as_address())
-            .from(self.identity.device())
-            .parameter("FID", fid)
-            .parameter_if("CODE", code)
-            .finish();
-        let account = to.account();
-        self.outbox.push(&mut self.state, Kind::Silent, account.as_str(), "", line)?;
-        self.flush(now)
-    }
-
-    fn forget_sending(&mut self, fid: &str) -> Result<(), EngineError> {
-        self.chunks.sending.remove(fid);
-        let row: Option<FileOut> = self.state.get(Space::FileOut, fid)?;
-        let count = row.and_then(|row| row.shape().ok()).map_or(0, Shape::chunk_count);
-        for page in 0..count.div_ceil(LEAVES_PER_PAGE as u64) {
-            self.state.remove(Space::Leaf, &leaf_name(fid, page))?;
-        }
-        self.state.remove(Space::Progress, &sent_name(fid))?;
-        self.state.remove(Space::FileOut, fid)?;
-        Ok(())
-    }
-
-    fn sent(&self, fid: &str) -> Result<Sent, EngineError> {
+    pub(super) fn sent(&self, fid: &str) -> Result<Sent, EngineError> {
         Ok(self.state.get(Space::Progress, &sent_name(fid))?.unwrap_or_default())
     }
 
@@ -756,19 +596,10 @@ fn number_in(answer: &Answer, name: &str) -> Option<u64> {
     answer.first().and_then(|entry| entry.get(name)).and_then(protocol::parameter::number)
 }
 
-/// Why a file ends: what the relay says of one that it kept, or else `text`.
-pub(super) fn end_text(cancel: &FileCancel<'_>, text: &'static str) -> &'static str {
-    match cancel.code.map(Code::number) {
-        Some(558) if cancel.from.is_domain() => "nobody took it in time",
-        _ if cancel.from.is_domain() => "the relay that kept it lost it",
-        _ => text,
-    }
-}
-
-fn leaf_name(fid: &str, page: u64) -> String {
+pub(super) fn leaf_name(fid: &str, page: u64) -> String {
     format!("{fid} {page}")
 }
 
-fn sent_name(fid: &str) -> String {
+pub(super) fn sent_name(fid: &str) -> String {
     format!("out {fid}")
 }

@@ -178,6 +178,7 @@ fn who_comes_during_the_upload_gets_it_through_the_relay() {
     step(&mut world, 60);
     assert!(chunks_sent(&world) > 0 && !is_kept(&world));
     world.connect(BOB);
+    world.sort_out();
     for _ in 0..1_000 {
         if !world.engine(BOB).files().unwrap().is_empty() {
             break;
@@ -359,6 +360,23 @@ fn the_line_that_ends_a_file_waits_for_an_offer_that_cannot_be_opened_yet() {
     world.settle();
     assert_eq!(std::fs::read(&sent.target).unwrap(), sent.content);
     assert!(is_done(&world, BOB));
+}
+
+#[test]
+fn an_offer_that_nobody_can_open_ends_its_file() {
+    let mut world = bob_is_away();
+    let sent = offer(&mut world, 10);
+    world.say(ALICE, BOB, "with a text beside it");
+    world.settle();
+    assert!(is_kept(&world));
+    world.refuse_offers(BOB, 1);
+    comes(&mut world, BOB);
+    world.pass(5_000);
+    let told = failures(&world, ALICE);
+    assert!(told.len() == 1 && told[0].1.contains("send the file again"), "{told:?}");
+    assert!(!world.relay.depot.is_kept(&sent.fid));
+    assert!(world.engine(ALICE).files_sent().unwrap().is_empty());
+    assert_eq!(world.stations[BOB].texts(), ["with a text beside it"], "texts go again");
 }
 
 #[test]
