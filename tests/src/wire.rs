@@ -124,16 +124,17 @@ impl Shared {
         Ok(())
     }
 
+    fn record(&self, octets: &[u8]) -> std::io::Result<()> {
+        self.captured.fetch_add(octets.len() as u64, Ordering::SeqCst);
+        self.capture.lock().unwrap_or_else(PoisonError::into_inner).write_all(octets)
+    }
+
     fn copy(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 64 * 1_024];
         while let Ok(count) = from.read(&mut buffer) {
             let octets = buffer.get(..count).unwrap_or_default();
-            if octets.is_empty() || to.write_all(octets).is_err() {
-                break;
-            }
-            self.captured.fetch_add(count as u64, Ordering::SeqCst);
-            let mut capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner);
-            if capture.write_all(octets).is_err() {
+            // Captured first: whatever has arrived is in the capture.
+            if octets.is_empty() || self.record(octets).is_err() || to.write_all(octets).is_err() {
                 break;
             }
         }

@@ -1,6 +1,7 @@
 //! A file for somebody who is away, with real processes: kept by the relay over kill -9, taken
 //! later, resumed over cuts; and what a person is told about it. SPEC.md §9.
 #![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what is not in it")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
