@@ -36,7 +36,7 @@ pub struct Puppet {
 
 impl Puppet {
     /// Opens the device of `person`, dials the relay and says hello. The login goes on with
-    /// [`Puppet::step`].
+    /// [`Puppet::step_to`].
     ///
     /// # Errors
     /// If the person is here, the keys do not open or the relay does not answer.
