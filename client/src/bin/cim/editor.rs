@@ -3,7 +3,7 @@
 //! rustyline reads keys on a thread of its own; a second thread hands it what is to be shown.
 //! History lives in memory only: on disk it would be plaintext. The invariants:
 //!
-//! - A [`Token`] comes back only when its text is on the terminal. rustyline's printer takes one
+//! - A `Token` comes back only when its text is on the terminal. rustyline's printer takes one
 //!   text ahead, and a text that is followed by another has been printed: so each is followed by
 //!   [`FENCE`], which prints nothing.
 //! - What was not printed when the editor ends is given back to be printed by the caller.
