@@ -55,9 +55,6 @@ pub const BOUNCES_PER_MINUTE: u32 = 5;
 /// Accounts whose bounces are counted apart; those beyond share one count.
 pub const BOUNCED_ACCOUNTS_MAX: usize = 4_096;
 
-/// How long after the start nothing is given up, so that a wrong clock can be noticed.
-pub const SWEEP_DELAY: Duration = Duration::from_secs(10 * 60);
-
 /// How long a round of the sweep is followed by nothing.
 pub const SWEEP_PAUSE: Duration = Duration::from_secs(60);
 

@@ -58,9 +58,8 @@ impl Domain {
     /// Does what has become due about lines.
     pub(super) fn tick_post(&mut self, now: Now) {
         self.post.spool.turn(now.since_start);
-        let was_doubted = self.post.clock.is_doubted();
         let at = self.post.clock.read(now);
-        if self.post.clock.is_doubted() && !was_doubted {
+        if self.post.clock.take_jump() {
             self.emit(Event::ClockJumped);
         }
         for id in std::mem::take(&mut self.post.stuck) {
@@ -70,8 +69,8 @@ impl Domain {
         if !self.post.is_doubtful {
             self.tick_removals(now);
         }
-        let is_early = now.since_start < limits::SWEEP_DELAY;
-        if is_early || self.post.clock.is_doubted() || self.post.is_doubtful {
+        let clock = &self.post.clock;
+        if clock.is_settling(now) || clock.is_doubted() || self.post.is_doubtful {
             return;
         }
         self.tick_epochs(at, now);

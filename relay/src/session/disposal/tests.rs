@@ -7,7 +7,8 @@ use protocol::{Code, Command};
 
 use super::super::simulation::{DOMAIN, Person, Simulation};
 use super::super::upload::tests::{File, away, away_with, chunks, codes};
-use super::super::{ConnectionId, Settings, limits};
+use super::super::{ConnectionId, Settings};
+use crate::clock::SETTLING;
 use crate::depot::limits::CHUNKS_REMOVED_AT_ONCE;
 use crate::store::{Direction, Store as _, Table};
 
@@ -113,7 +114,7 @@ fn what_is_not_taken_in_time_is_said_to_both() {
     for link in [at_alice, at_bob] {
         simulation.drop_link(link);
     }
-    simulation.advance(limits::SWEEP_DELAY);
+    simulation.advance(SETTLING);
     // In steps: a clock that jumps is not believed.
     for _ in 0..24 * 60 - 11 {
         simulation.advance(Duration::from_secs(60));
@@ -180,7 +181,7 @@ fn files_go_with_the_last_device_of_either_side() {
     file.upload(&mut simulation, at_alice);
     revoke(&mut simulation, &alice, at_alice);
     assert!(is_kept(&simulation, &file));
-    simulation.advance(limits::SWEEP_DELAY);
+    simulation.advance(SETTLING);
     assert_eq!(rows(&simulation, &file), (0, 0), "with the next sweep");
 }
 
@@ -200,7 +201,7 @@ fn a_removal_goes_on_after_a_crash_and_on_a_full_disk() {
     assert!(!is_kept(&simulation, &file));
     assert_eq!(rows(&simulation, &file).0, 1);
     simulation.store.with(|store| store.set_full(true));
-    simulation.advance(limits::SWEEP_DELAY);
+    simulation.advance(SETTLING);
     assert_eq!(rows(&simulation, &file), (0, 0));
 }
 
