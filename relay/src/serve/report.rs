@@ -163,7 +163,9 @@ fn gather_net(metrics: &mut Metrics, server: &Server) {
     metrics.labelled("relay_handshakes_total", "By what became of them.", "outcome", accepts);
     metrics.counter("relay_received_bytes_total", "Plaintext.", net.plaintext_received);
     metrics.counter("relay_sent_bytes_total", "Plaintext.", net.plaintext_sent);
+    metrics.counter("relay_told_away_total", "Turned away and told why.", net.told_away);
     metrics.counter("relay_outbox_over_total", "Outboxes over their limit.", net.outbox_over);
+    metrics.counter("relay_choked_total", "Peers that had to read first.", net.choked);
 }
 
 fn gather_ring(metrics: &mut Metrics, handle: &Handle) {
