@@ -15,6 +15,13 @@ struct Package {
     purpose: &'static str,
 }
 
+/// Debian keeps it in a folder named after the machine.
+const FAKETIME: &str = if cfg!(target_arch = "aarch64") {
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"
+} else {
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+};
+
 const PACKAGES: &[Package] = &[
     Package { name: "gcc", file: "/usr/bin/cc", purpose: "links, and builds AWS-LC and SQLite" },
     Package {
@@ -22,6 +29,7 @@ const PACKAGES: &[Package] = &[
         file: "/usr/include/stdlib.h",
         purpose: "headers of the C library",
     },
+    Package { name: "libfaketime", file: FAKETIME, purpose: "the wrong clock in tests" },
     Package { name: "openssl", file: "/usr/bin/openssl", purpose: "the foreign peer in tests" },
     Package {
         name: "softhsm2",
