@@ -26,7 +26,7 @@ const EXAMPLES: &str = "Examples:
   cim keys safety bob@example.org         60 digits to compare by telephone
 
 Exit status: 0 done, 2 wrong usage, 4 try later, 5 refused, 6 the person is busy,
-7 a key or signature does not hold, 70 a fault in this program.";
+7 a key or signature does not hold, 70 a fault in this program, 130 stopped.";
 
 /// Options of every command.
 #[derive(clap::Args)]
