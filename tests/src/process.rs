@@ -101,6 +101,17 @@ pub fn pid_of(child: &Child) -> Result<Pid> {
     Pid::from_raw(i32::try_from(child.id())?).context("a child has a pid")
 }
 
+/// The memory that a process has resident, in KiB.
+///
+/// # Errors
+/// If there is no such process.
+pub fn resident_kib(pid: u32) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+    Ok(number.parse()?)
+}
+
 /// The last lines of a log file, for messages.
 #[must_use]
 pub fn tail(path: &Path) -> String {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::process::{Process, output, wait_for};
@@ -29,6 +29,8 @@ pub struct Site {
     monitor: SocketAddr,
     hsmd: Option<Process>,
     relay: Option<Process>,
+    /// Words before the command of everything that uses the relay's store.
+    prefix: Vec<String>,
     wire: Wire,
 }
 
@@ -39,6 +41,20 @@ impl Site {
     /// # Errors
     /// If anything does not start; with the end of its log.
     pub fn build(folder: &Path, domain: &str, overrides: &str) -> Result<Self> {
+        Self::build_within(folder, domain, overrides, &[])
+    }
+
+    /// The same, with the relay's programs started by the command `prefix`, which gives them
+    /// another view of the machine.
+    ///
+    /// # Errors
+    /// As [`Site::build`].
+    pub fn build_within(
+        folder: &Path,
+        domain: &str,
+        overrides: &str,
+        prefix: &[String],
+    ) -> Result<Self> {
         std::fs::create_dir_all(folder.join("tokens"))?;
         let relay_address = free_address()?;
         let wire = Wire::lay(relay_address, &folder.join("wire.capture"))?;
@@ -49,6 +65,7 @@ impl Site {
             monitor: free_address()?,
             hsmd: None,
             relay: None,
+            prefix: prefix.to_vec(),
             wire,
         };
         site.write_files(overrides)?;
@@ -109,6 +126,27 @@ impl Site {
     #[must_use]
     pub fn hsmd_pid(&self) -> Option<u32> {
         self.hsmd.as_ref().map(Process::pid)
+    }
+
+    /// Fails unless the relay runs.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub fn check_relay(&mut self) -> Result<()> {
+        self.relay.as_mut().context("the relay does not run")?.check_running()
+    }
+
+    /// Fails if a daemon of ours has panicked, in whatever thread.
+    ///
+    /// # Errors
+    /// With the lines about it.
+    pub fn check_logs(&self) -> Result<()> {
+        for name in ["relay.log", "hsmd.log"] {
+            let text = std::fs::read_to_string(self.folder.join(name))?;
+            let about: Vec<&str> = text.lines().filter(|line| line.contains("panic")).collect();
+            ensure!(about.is_empty(), "{name} tells of a panic:\n{}", about.join("\n"));
+        }
+        Ok(())
     }
 
     /// Starts the process that owns the token and waits until it answers.
@@ -222,7 +260,15 @@ impl Site {
     /// A program of ours with the environment of this site.
     #[must_use]
     pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(program_path(name));
+        let mut words = self.prefix.iter().filter(|_| name == "cipherim-relay");
+        let mut command = match words.next() {
+            None => Command::new(program_path(name)),
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(program_path(name));
+                command
+            }
+        };
         command.env("SOFTHSM2_CONF", self.folder.join("softhsm2.conf"));
         command
     }
