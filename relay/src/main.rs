@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             for cause in error.chain().skip(1) {
                 eprintln!("  because: {cause}");
             }
-            ExitCode::FAILURE
+            ExitCode::from(command::exit_status(&error))
         }
     }
 }

@@ -1,9 +1,15 @@
 //! `cipherim-relay ctl`: asks the running relay, or tells it something.
+//!
+//! Ends with 0 if it was done, 1 if the relay refused, 2 if the command is wrong, 3 if no relay
+//! answers.
+
+mod figure;
+mod page;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
@@ -16,6 +22,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Where the relay is and what to ask.
 #[derive(clap::Args)]
+#[command(after_help = EXIT_STATUS)]
 pub(super) struct Arguments {
     /// The relay's configuration file, which names its control socket.
     #[arg(long, default_value = super::CONFIG)]
@@ -30,9 +37,28 @@ pub(super) struct Arguments {
     question: Question,
 }
 
+const EXIT_STATUS: &str = "\
+Exit status: 0 done, 1 the relay refused or failed, 2 wrong usage, 3 no relay answers.
+
+Examples:
+  cipherim-relay ctl invite alice@example.org
+  cipherim-relay ctl status --json | jq .ready";
+
+/// No relay answers.
+#[derive(Debug, thiserror::Error)]
+#[error("no relay answers at {}: is it running, and is this its user or root?", socket.display())]
+pub(super) struct Unanswered {
+    socket: PathBuf,
+    source: std::io::Error,
+}
+
 #[derive(Subcommand)]
 enum Question {
     /// A link that lets somebody register; it counts once.
+    #[command(after_help = "Examples:
+  cipherim-relay ctl invite alice@example.org
+  cipherim-relay ctl invite alice@example.org --ttl 7d
+  cipherim-relay ctl invite --json | jq -r .link")]
     Invite {
         /// The only account that it lets in, such as alice@example.org; any if left out.
         account: Option<String>,
@@ -41,12 +67,18 @@ enum Question {
         ttl: Span,
     },
     /// The domain's signed policy.
+    #[command(after_help = "Examples:
+  cipherim-relay ctl policy
+  cipherim-relay ctl policy publish        after [policy] was changed and the relay restarted")]
     Policy {
         #[command(subcommand)]
         action: Option<PolicyAction>,
     },
     /// Revoke an account's identity, or one of its devices, as administrator. Contacts are shown
     /// that the administrator did it. Cannot be undone.
+    #[command(after_help = "Examples:
+  cipherim-relay ctl revoke alice@example.org --device d1
+  cipherim-relay ctl revoke alice@example.org")]
     Revoke {
         /// The account.
         account: String,
@@ -55,15 +87,26 @@ enum Question {
         device: Option<String>,
     },
     /// Stop in order: finish commits, tell the clients, end.
+    #[command(after_help = "Example:
+  cipherim-relay ctl shutdown")]
     Shutdown,
-    /// What waits for whom, and the keys it is sealed under.
+    /// What passed through the spool since the relay started.
+    #[command(after_help = "Examples:
+  cipherim-relay ctl spool
+  cipherim-relay ctl spool rekey           seal under a new data key from now on")]
     Spool {
         #[command(subcommand)]
         action: Option<SpoolAction>,
     },
     /// How the relay is.
+    #[command(after_help = "Examples:
+  cipherim-relay ctl status
+  cipherim-relay ctl status --json | jq .hindrance")]
     Status,
     /// Who is registered.
+    #[command(after_help = "Examples:
+  cipherim-relay ctl users
+  cipherim-relay ctl users --json | jq -r '.users[].account'")]
     Users,
 }
 
@@ -85,97 +128,77 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
         Some(socket) => socket,
         None => Configuration::read(&arguments.config)?.listen.control,
     };
-    let mut link = Link::open(&socket)?;
-    let answer = match arguments.question {
-        Question::Invite { account, ttl } => {
-            link.ask(&Request::Invite { account, ttl_ms: ttl.milliseconds() })?
-        }
-        Question::Policy { action: None } => link.ask(&Request::Policy)?,
-        Question::Policy { action: Some(PolicyAction::Publish) } => {
-            link.ask(&Request::PolicyPublish)?
-        }
-        Question::Revoke { account, device } => link.ask(&Request::Revoke { account, device })?,
-        Question::Shutdown => link.ask(&Request::Shutdown)?,
-        Question::Spool { action: None } => link.ask(&Request::Spool)?,
-        Question::Spool { action: Some(SpoolAction::Rekey) } => link.ask(&Request::SpoolRekey)?,
-        Question::Status => link.ask(&Request::Status)?,
-        Question::Users => link.ask(&Request::Users)?,
+    let answer = Link::open(&socket)?.ask(&arguments.question.to_request())?;
+    let text = match arguments.json {
+        true => format!("{answer}\n"),
+        false => page::page(&arguments.question, &answer, now_ms()),
     };
-    if arguments.json {
-        println!("{answer}");
-    } else {
-        print(&answer, 0);
+    super::print_whole(text.as_bytes())
+}
+
+impl Question {
+    fn to_request(&self) -> Request {
+        match self {
+            Self::Invite { account, ttl } => {
+                Request::Invite { account: account.clone(), ttl_ms: ttl.milliseconds() }
+            }
+            Self::Policy { action: None } => Request::Policy,
+            Self::Policy { action: Some(PolicyAction::Publish) } => Request::PolicyPublish,
+            Self::Revoke { account, device } => {
+                Request::Revoke { account: account.clone(), device: device.clone() }
+            }
+            Self::Shutdown => Request::Shutdown,
+            Self::Spool { action: None } => Request::Spool,
+            Self::Spool { action: Some(SpoolAction::Rekey) } => Request::SpoolRekey,
+            Self::Status => Request::Status,
+            Self::Users => Request::Users,
+        }
     }
-    Ok(())
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 struct Link {
+    socket: PathBuf,
     stream: BufReader<UnixStream>,
 }
 
 impl Link {
     fn open(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket).with_context(|| {
-            format!(
-                "no relay answers at {}: is it running, and is this its user or root?",
-                socket.display()
-            )
-        })?;
-        stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        let open = || {
+            let stream = UnixStream::connect(socket)?;
+            stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+            Ok(stream)
+        };
+        let socket = socket.to_path_buf();
+        match open() {
+            Ok(stream) => Ok(Self { socket, stream: BufReader::new(stream) }),
+            Err(source) => Err(Unanswered { socket, source }.into()),
+        }
     }
 
     fn ask(&mut self, request: &Request) -> Result<Value> {
-        let mut line = serde_json::to_vec(request)?;
-        line.push(b'\n');
-        self.stream.get_mut().write_all(&line)?;
-        let mut answer = String::new();
-        self.stream.read_line(&mut answer).context("the relay did not answer in time")?;
-        match serde_json::from_str(&answer).context("the relay closed the connection")? {
+        let answer = self.exchange(request).map_err(|source| {
+            let socket = self.socket.clone();
+            Unanswered { socket, source }
+        })?;
+        match serde_json::from_str(&answer).context("the relay's answer cannot be read")? {
             Reply::Failed { error } => bail!("the relay refused: {error}"),
             Reply::Done(value) => Ok(value),
         }
     }
-}
 
-/// Prints a value for eyes: a key a line, nested values indented.
-fn print(value: &Value, depth: usize) {
-    let indent = "  ".repeat(depth);
-    match value {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                let key = key.replace('_', " ");
-                if value.is_object() || value.is_array() {
-                    println!("{indent}{key}:");
-                    print(value, depth + 1);
-                } else {
-                    println!("{indent}{key}: {}", plain(value));
-                }
-            }
+    fn exchange(&mut self, request: &Request) -> std::io::Result<String> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line)?;
+        let mut answer = String::new();
+        match self.stream.read_line(&mut answer)? {
+            0 => Err(std::io::Error::other("it closed the connection")),
+            _ => Ok(answer),
         }
-        Value::Array(values) if values.is_empty() => println!("{indent}none"),
-        Value::Array(values) => {
-            for value in values {
-                match value {
-                    Value::Object(fields) => {
-                        let row: Vec<String> = fields
-                            .iter()
-                            .map(|(key, value)| format!("{}={}", key, plain(value)))
-                            .collect();
-                        println!("{indent}{}", row.join("  "));
-                    }
-                    other => println!("{indent}{}", plain(other)),
-                }
-            }
-        }
-        other => println!("{indent}{}", plain(other)),
-    }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "none".to_owned(),
-        other => other.to_string(),
     }
 }

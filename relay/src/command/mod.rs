@@ -5,6 +5,7 @@ mod ctl;
 mod provision;
 mod serve;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -68,6 +69,11 @@ enum Command {
     Manual,
 }
 
+/// The exit status of a failure: 3 if no relay answered `ctl`, else 1. Wrong arguments are 2.
+pub(crate) fn exit_status(error: &anyhow::Error) -> u8 {
+    if error.is::<ctl::Unanswered>() { 3 } else { 1 }
+}
+
 /// Does what the arguments ask for.
 ///
 /// # Errors
@@ -80,14 +86,26 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Command::CheckConfig { print_default: true, .. } => check_config::print_default(),
         Command::CheckConfig { config, print_default: false } => check_config::run(&config),
         Command::Completion { shell } => {
+            let mut script = Vec::new();
             let mut program = Arguments::command();
-            clap_complete::generate(shell, &mut program, "cipherim-relay", &mut std::io::stdout());
-            Ok(())
+            clap_complete::generate(shell, &mut program, "cipherim-relay", &mut script);
+            print_whole(&script)
         }
         Command::Manual => {
-            let page = clap_mangen::Man::new(Arguments::command());
-            page.render(&mut std::io::stdout()).context("cannot print the manual page")
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Arguments::command())
+                .render(&mut page)
+                .context("cannot make the manual page")?;
+            print_whole(&page)
         }
+    }
+}
+
+/// Prints all of it, or as much as its reader wants.
+fn print_whole(text: &[u8]) -> Result<()> {
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write the output"),
     }
 }
 
