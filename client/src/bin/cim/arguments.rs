@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_mangen::roff::{Roff, roman};
 
 use crate::failure::Failure;
 use crate::output;
@@ -25,8 +26,28 @@ const EXAMPLES: &str = "Examples:
   cim file send bob@example.org plan.pdf
   cim keys safety bob@example.org         60 digits to compare by telephone
 
+A name without a domain, such as bob, is of your own domain.
+
 Exit status: 0 done, 2 wrong usage, 4 try later, 5 refused, 6 the person is busy,
-7 a key or signature does not hold, 70 a fault in this program, 130 stopped.";
+7 a key or signature does not hold, 70 a fault in this program, 130 stopped by Ctrl-C or a signal.
+Whoever reads the output may leave: that is no failure, and what nobody read comes once more.";
+
+/// What `cim chat --help` and the manual say of talking.
+const TALKING: &str = "\
+What comes in appears above the line that you type. Ctrl-C throws that line away; on an empty line
+it ends the chat, as Ctrl-D and /quit do. The arrow keys bring back lines of this chat; they are
+kept in memory only.
+
+Behind the line stands, in this order: that the other is typing; how far a file has come; what
+became of your last message. `with the relay` is the relay's word that it has the message and the
+other has not, or that it tells no more. `sent` means that a device was given it, `delivered` that
+the device says so, `read` that it was shown. Nothing is said of the messages before it: they have
+come as far, or have failed, and a failure is a line of its own (!!), always. That messages wait at
+the relay is a line once, and again after the other has been there.
+
+Examples:
+  cim chat bob
+  cim chat bob@example.org < lines.txt    plain lines: no terminal, no editor";
 
 /// Options of every command.
 #[derive(clap::Args)]
@@ -48,13 +69,20 @@ pub(crate) struct Global {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Make your keys and enrol with an invitation link.
+    #[command(after_help = "Examples:
+  cim init 'cim:example.org?relay=…&invite=…'
+  cim init LINK --address alice@example.org --recovery-file alice.words")]
     Init(Init),
     /// Talk to a person, line by line. `/help` lists what can be typed.
+    #[command(after_help = TALKING)]
     Chat {
-        /// Whom, such as bob@example.org.
+        /// Whom, such as bob@example.org; bob alone is somebody of your own domain.
         person: String,
     },
     /// Send one message; from standard input if no text is given.
+    #[command(after_help = "Examples:
+  cim send bob 'lunch at one?'
+  uptime | cim send bob@example.org")]
     Send {
         /// To whom.
         person: String,
@@ -62,50 +90,85 @@ pub(crate) enum Command {
         text: Option<String>,
     },
     /// Print what has arrived.
+    #[command(after_help = "Examples:
+  cim recv                            what has arrived, then end
+  cim recv --follow --json            everything, as it comes, for a program")]
     Recv {
         /// Stay and print what arrives.
         #[arg(long)]
         follow: bool,
     },
     /// Commands and events as JSON lines, for programs.
+    #[command(after_help = "Example:
+  echo '{\"id\":1,\"do\":\"send\",\"to\":\"bob\",\"text\":\"hello\"}' | cim pipe")]
     Pipe,
     /// Your contacts.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  cim roster list
+  cim roster add bob"
+    )]
     Roster(Roster),
     /// Say that you are there.
+    #[command(after_help = "Example:
+  cim available")]
     Available,
     /// Say that you are away.
+    #[command(after_help = "Examples:
+  cim away
+  cim away --for 30min")]
     Away {
         /// For how long, such as 30min.
         #[arg(long = "for", value_parser = crate::text::parse_duration)]
         until: Option<std::time::Duration>,
     },
     /// Say that you are busy: who writes to you is asked whether it can wait.
+    #[command(after_help = "Example:
+  cim busy --for 2h")]
     Busy {
         /// For how long, such as 2h.
         #[arg(long = "for", value_parser = crate::text::parse_duration)]
         until: Option<std::time::Duration>,
     },
     /// Say that you do not want to be disturbed.
+    #[command(after_help = "Example:
+  cim dnd --for 8h")]
     Dnd {
         /// For how long, such as 2h.
         #[arg(long = "for", value_parser = crate::text::parse_duration)]
         until: Option<std::time::Duration>,
     },
     /// Send and receive files.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  cim file send bob plan.pdf
+  cim file accept --into ~/Downloads"
+    )]
     File(File),
     /// Look at and change keys.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  cim keys show
+  cim keys safety bob"
+    )]
     Keys(Keys),
     /// Find out what is wrong: home, key file, relay, token.
+    #[command(after_help = "Example:
+  cim doctor")]
     Doctor,
     /// Print a completion script for a shell.
+    #[command(after_help = "Example:
+  cim completion bash > ~/.local/share/bash-completion/completions/cim")]
     Completion {
         /// The shell.
         shell: clap_complete::Shell,
     },
     /// Print the manual page.
+    #[command(after_help = "Example:
+  cim manual | man -l -")]
     Manual,
 }
 
@@ -126,8 +189,13 @@ pub(crate) struct Init {
 #[derive(Subcommand)]
 pub(crate) enum Roster {
     /// List your contacts.
+    #[command(after_help = "Example:
+  cim roster list")]
     List,
     /// Add a person: asks for their approval.
+    #[command(after_help = "Examples:
+  cim roster add bob
+  cim roster add carol@other.example --name 'Carol from accounts'")]
     Add {
         /// Whom.
         person: String,
@@ -136,26 +204,36 @@ pub(crate) enum Roster {
         name: Option<String>,
     },
     /// Approve a person, who then sees your presence.
+    #[command(after_help = "Example:
+  cim roster approve bob")]
     Approve {
         /// Whom.
         person: String,
     },
     /// Deny a person, or take an approval back.
+    #[command(after_help = "Example:
+  cim roster deny bob")]
     Deny {
         /// Whom.
         person: String,
     },
     /// Drop everything that a person sends; they are not told.
+    #[command(after_help = "Example:
+  cim roster block mallory@other.example")]
     Block {
         /// Whom.
         person: String,
     },
     /// End a block.
+    #[command(after_help = "Example:
+  cim roster unblock bob")]
     Unblock {
         /// Whom.
         person: String,
     },
     /// Let a person's urgent messages through while you are busy, or no longer.
+    #[command(after_help = "Example:
+  cim roster urgent bob yes")]
     Urgent {
         /// Whom.
         person: String,
@@ -164,6 +242,8 @@ pub(crate) enum Roster {
         allow: String,
     },
     /// Remove a person.
+    #[command(after_help = "Example:
+  cim roster remove bob")]
     Remove {
         /// Whom.
         person: String,
@@ -174,6 +254,8 @@ pub(crate) enum Roster {
 #[derive(Subcommand)]
 pub(crate) enum File {
     /// Send a file and wait until it has arrived, or the relay keeps all of it for somebody away.
+    #[command(after_help = "Example:
+  cim file send bob plan.pdf")]
     Send {
         /// To whom.
         person: String,
@@ -181,6 +263,9 @@ pub(crate) enum File {
         path: PathBuf,
     },
     /// Accept an offered file and wait until it is here.
+    #[command(after_help = "Examples:
+  cim file accept                      the only one offered
+  cim file accept FILE --into ~/Downloads")]
     Accept {
         /// Its id, as `cim file list` shows it; the only one offered if left out.
         file: Option<String>,
@@ -189,8 +274,12 @@ pub(crate) enum File {
         into: PathBuf,
     },
     /// List files on their way.
+    #[command(after_help = "Example:
+  cim file list")]
     List,
     /// Refuse or cancel a file.
+    #[command(after_help = "Example:
+  cim file cancel FILE                 its id, as `cim file list` shows it")]
     Cancel {
         /// Its id.
         file: String,
@@ -201,23 +290,35 @@ pub(crate) enum File {
 #[derive(Subcommand)]
 pub(crate) enum Keys {
     /// Show your own record, or a person's.
+    #[command(after_help = "Examples:
+  cim keys show
+  cim keys show bob")]
     Show {
         /// Whose; yours if left out.
         person: Option<String>,
     },
     /// Replace your identity key by a new one, signed by the old.
+    #[command(after_help = "Example:
+  cim keys rotate")]
     Rotate,
     /// Show the 60 digits to compare with a person.
+    #[command(after_help = "Example:
+  cim keys safety bob")]
     Safety {
         /// With whom.
         person: String,
     },
     /// Say that you have seen and accept a person's new identity key.
+    #[command(after_help = "Example:
+  cim keys trust bob")]
     Trust {
         /// Whose.
         person: String,
     },
     /// Revoke your identity key, or one device. Cannot be undone.
+    #[command(after_help = "Examples:
+  cim keys revoke --device d1
+  cim keys revoke --recovery-file alice.words")]
     Revoke {
         /// Only this device.
         #[arg(long)]
@@ -227,6 +328,8 @@ pub(crate) enum Keys {
         recovery_file: Option<PathBuf>,
     },
     /// Change the password of the key file.
+    #[command(after_help = "Example:
+  cim keys password")]
     Password,
 }
 
@@ -243,7 +346,26 @@ pub(crate) fn manual() -> Result<(), Failure> {
     clap_mangen::Man::new(Arguments::command())
         .render(&mut page)
         .map_err(|error| Failure::internal(format!("cannot make the manual page: {error}")))?;
+    page.extend_from_slice(talking().as_bytes());
     print_whole(&page)
+}
+
+/// The manual's section about talking.
+fn talking() -> String {
+    let mut section = Roff::new();
+    section.control("SH", ["TALKING"]);
+    for paragraph in TALKING.split("\n\n") {
+        section.control("PP", []);
+        match paragraph.strip_prefix("Examples:\n") {
+            None => section.text([roman(paragraph.replace('\n', " "))]),
+            Some(examples) => {
+                section.control("nf", []);
+                section.text([roman(examples)]);
+                section.control("fi", [])
+            }
+        };
+    }
+    section.render()
 }
 
 fn print_whole(text: &[u8]) -> Result<(), Failure> {
@@ -257,5 +379,30 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_has_an_example() {
+        fn look(command: &mut clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let help = command.render_long_help().to_string();
+            let name = path.trim();
+            assert!(help.contains("Example"), "{name} --help has no example");
+            let examples = help.split("Example").last().unwrap_or_default();
+            let own: Vec<&str> = name.split(' ').collect();
+            assert!(examples.contains(&own.join(" ")), "{name} --help shows another command");
+            let commands = command.get_subcommands_mut().filter(|sub| sub.get_name() != "help");
+            commands.for_each(|sub| look(sub, &path));
+        }
+        let mut command = Arguments::command();
+        command.build();
+        look(&mut command, "");
+    }
+
+    #[test]
+    fn the_manual_tells_how_to_talk() {
+        let section = talking();
+        assert!(section.contains(".SH TALKING"), "{section}");
+        assert!(section.contains("given it, `delivered` that the device says so"), "{section}");
     }
 }
