@@ -91,7 +91,7 @@ fn the_exit_status_says_what_kind_of_trouble_it_is() {
     let mut stage = Stage::set(folder.path(), "").unwrap();
     let help = outcome(Command::new(program_path("cim")).arg("--help")).1;
     let words = "Exit status: 0 done, 2 wrong usage, 4 try later, 5 refused, 6 the person is busy,\n\
-                 7 a key or signature does not hold, 70 a fault in this program, 130 stopped.";
+                 7 a key or signature does not hold, 70 a fault in this program, 130 stopped";
     assert!(help.contains(words), "{help}");
     let page = outcome(Command::new(program_path("cim")).arg("manual")).1;
     assert!(page.contains("Exit status: 0 done, 2 wrong usage"), "{page}");
