@@ -49,8 +49,15 @@ impl SmallDisk {
     /// The words that start a program so that it sees the disk.
     #[must_use]
     pub fn prefix(&self) -> Vec<String> {
-        let namespace = format!("--mount=/proc/{}/ns/mnt", self.holder.id());
-        vec!["nsenter".to_owned(), namespace, "--".to_owned()]
+        let holder = self.holder.id();
+        // The root as well: this process may run below another one, in a chroot.
+        let words = [
+            "nsenter".to_owned(),
+            format!("--mount=/proc/{holder}/ns/mnt"),
+            format!("--root=/proc/{holder}/root"),
+            "--".to_owned(),
+        ];
+        words.into()
     }
 
     /// Makes the disk just so large that `octets` of it are free.
