@@ -50,11 +50,12 @@ impl SmallDisk {
     #[must_use]
     pub fn prefix(&self) -> Vec<String> {
         let holder = self.holder.id();
-        // The root as well: this process may run below another one, in a chroot.
+        // Root and folder as well: this process may run below another root, in a chroot.
         let words = [
             "nsenter".to_owned(),
             format!("--mount=/proc/{holder}/ns/mnt"),
             format!("--root=/proc/{holder}/root"),
+            format!("--wd=/proc/{holder}/cwd"),
             "--".to_owned(),
         ];
         words.into()
