@@ -4,17 +4,18 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use client::link::Link as Invitation;
 use protocol::canonical::sha256;
 use protocol::capability::Capabilities;
+use protocol::command::CommandBuilder;
 use protocol::identifier::{GenerationId, MessageId, SessionId};
 use protocol::proof::ALPN_CLIENT;
 use protocol::record::RecordBuilder;
 use protocol::registration::Admission;
 use protocol::signature::{Signer as _, SoftwareSigner};
 use protocol::state::client::{Handshake, Step};
-use protocol::{AddressBuf, Code, Command, Reply, Timestamp};
+use protocol::{AddressBuf, Code, Command, Reply, Timestamp, base64};
 
 use crate::link::{Dialer, Link};
 use crate::site::Site;
@@ -42,6 +43,16 @@ impl Device {
     /// # Errors
     /// If the relay refuses.
     pub fn enrol(site: &Site, dialer: &Dialer, name: &str) -> Result<Self> {
+        let (this, link) = Self::enrol_here(site, dialer, name)?;
+        link.quit()?;
+        Ok(this)
+    }
+
+    /// The same, and stays on the link on which it registered.
+    ///
+    /// # Errors
+    /// If the relay refuses.
+    pub fn enrol_here(site: &Site, dialer: &Dialer, name: &str) -> Result<(Self, Link)> {
         let account = AddressBuf::parse(&format!("{name}@{}", site.domain()))?;
         let device = AddressBuf::with_device(account.as_address(), "d1")?;
         let identity = signer(&format!("identity of {account}"))?;
@@ -53,8 +64,8 @@ impl Device {
         let this = Self { account, device, key, record, last_sequence: 0 };
         let link = site.invite(this.account.as_str())?;
         let code = Invitation::parse(&link)?.invitation.context("a link without an invitation")?;
-        this.enter(dialer.dial()?, Some(code))?.quit()?;
-        Ok(this)
+        let link = this.enter(dialer.dial()?, Some(code))?;
+        Ok((this, link))
     }
 
     /// Logs in; the queue is not taken up.
@@ -132,9 +143,42 @@ impl Device {
         }
     }
 
-    /// The next message to `to`, with these octets as body.
+    /// Approves `other` on a link of this device: what they write to it is then answered truly.
+    ///
+    /// # Errors
+    /// If the relay refuses.
+    pub fn approve(&self, link: &mut Link, other: &Self) -> Result<()> {
+        self.speak(link, Code::APPROVE, other)
+    }
+
+    /// Sends `other` a line that needs nothing but an address.
+    fn speak(&self, link: &mut Link, code: Code, other: &Self) -> Result<()> {
+        link.say(&format!("{code} TO {} FROM {}", other.account, self.device))?;
+        let reply = link.reply()?;
+        ensure!(reply.starts_with("250") || reply.starts_with("252"), "{code} got {reply}");
+        Ok(())
+    }
+
+    /// The next message to `to`, with these octets as body. Its H-ID is unique for this device.
     #[must_use]
     pub fn message(&mut self, to: &AddressBuf, body: &[u8]) -> String {
+        let line = self.next_message(to);
+        line.parameter("H-ID", self.last_sequence).body(body)
+    }
+
+    /// The same, signed by the device.
+    ///
+    /// # Errors
+    /// If the key does not sign.
+    pub fn signed_message(&mut self, to: &AddressBuf, body: &[u8]) -> Result<String> {
+        let commitment = base64::encode(&[9; 32]);
+        let line = self.next_message(to).parameter("KC", commitment);
+        let line = line.parameter("H-ID", self.last_sequence);
+        line.sign(body, |octets| self.key.sign(octets).map_err(anyhow::Error::from))
+    }
+
+    /// The next message up to its hop parameters.
+    fn next_message(&mut self, to: &AddressBuf) -> CommandBuilder {
         self.last_sequence += 1;
         let id = sha256(&[self.device.as_str().as_bytes(), &self.last_sequence.to_be_bytes()]);
         let id = id.first_chunk().copied().unwrap_or([0; 16]);
@@ -146,8 +190,6 @@ impl Device {
             .parameter("SEQ", self.last_sequence)
             .parameter("TS", now().0)
             .parameter("MID", MessageId::from_octets(&id))
-            .parameter("H-ID", self.last_sequence)
-            .body(body)
     }
 }
 
@@ -163,24 +205,11 @@ enum Shaken {
 /// If the relay refuses.
 pub fn befriend(dialer: &Dialer, one: &Device, other: &Device) -> Result<()> {
     for (asking, asked) in [(one, other), (other, one)] {
-        let line = |code, from: &Device, to: &Device| {
-            format!("{code} TO {} FROM {}", to.account, from.device)
-        };
         let mut link = asking.log_in(dialer)?;
-        let reply = {
-            link.say(&line(633, asking, asked))?;
-            link.reply()?
-        };
-        if !reply.starts_with("25") {
-            bail!("633 got {reply}");
-        }
+        asking.speak(&mut link, Code::SUBSCRIBE, asked)?;
         link.quit()?;
         let mut link = asked.log_in(dialer)?;
-        link.say(&line(634, asked, asking))?;
-        let reply = link.reply()?;
-        if !reply.starts_with("25") {
-            bail!("634 got {reply}");
-        }
+        asked.approve(&mut link, asking)?;
         link.quit()?;
     }
     Ok(())

@@ -11,6 +11,7 @@
 pub mod device;
 pub mod disk;
 pub mod exchange;
+pub mod line;
 pub mod link;
 pub mod person;
 pub mod process;

@@ -1,9 +1,9 @@
 //! A link of one's own to the relay: octets and lines over real TLS, with no client in between.
 //!
-//! For tests that say what no client would. Nothing waits longer than [`PATIENCE`].
+//! For tests that say what no client would, and for load. Nothing waits longer than [`PATIENCE`].
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use protocol::LineBuffer;
 use protocol::limits::LINE_OCTETS_MAX;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use crate::line::{bare, word};
 use crate::person::PATIENCE;
 use crate::site::Site;
 
@@ -38,6 +40,25 @@ impl Dialer {
     /// # Errors
     /// If there is none.
     pub fn new(site: &Site) -> Result<Self> {
+        Self::to(site, site.relay_address())
+    }
+
+    /// The same through the wire, which captures every octet and may cut the links.
+    ///
+    /// # Errors
+    /// As [`Dialer::new`].
+    pub fn through_wire(site: &Site) -> Result<Self> {
+        Self::to(site, site.wire().address())
+    }
+
+    /// The same dialer without tickets: each of its handshakes is a full one.
+    #[must_use]
+    pub fn without_tickets(mut self) -> Self {
+        Arc::make_mut(&mut self.configuration).resumption = Resumption::disabled();
+        self
+    }
+
+    fn to(site: &Site, relay: SocketAddr) -> Result<Self> {
         let certificate = CertificateDer::from_pem_file(site.folder().join("tls.pem"))
             .context("the relay's certificate")?;
         let mut roots = RootCertStore::empty();
@@ -49,7 +70,7 @@ impl Dialer {
             .with_no_client_auth();
         configuration.alpn_protocols = vec![b"cim1".to_vec()];
         Ok(Self {
-            relay: site.relay_address(),
+            relay,
             name: ServerName::try_from(site.domain().to_owned())?,
             configuration: Arc::new(configuration),
         })
@@ -210,18 +231,9 @@ impl Link {
     pub fn hear_within(&mut self, patience: Duration) -> Result<Heard> {
         let deadline = Instant::now() + patience;
         loop {
-            if let Some(line) = self.lines.next_line() {
-                return Ok(Heard::Line(String::from_utf8(line?.to_vec())?));
-            }
-            let mut buffer = [0; 16_384];
-            match self.tls.reader().read(&mut buffer) {
-                Ok(0) => return Ok(Heard::End),
-                Ok(count) => {
-                    self.lines.push(buffer.get(..count).unwrap_or_default());
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error).context("the link ended without a word"),
+            match self.hear_read()? {
+                Heard::Nothing => {}
+                heard => return Ok(heard),
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -234,6 +246,51 @@ impl Link {
                 Err(error) => return Err(error).context("the link broke"),
             }
             self.tls.process_new_packets()?;
+        }
+    }
+
+    /// A line that was read already, behind another one. Does not ask the system for more; the
+    /// end is left to [`Link::hear`].
+    ///
+    /// # Errors
+    /// As [`Link::hear`].
+    pub fn hear_ready(&mut self) -> Result<Option<String>> {
+        Ok(match self.hear_read()? {
+            Heard::Line(line) => Some(line),
+            Heard::Nothing | Heard::End => None,
+        })
+    }
+
+    /// What has come in and was not heard yet.
+    fn hear_read(&mut self) -> Result<Heard> {
+        loop {
+            if let Some(line) = self.lines.next_line() {
+                return Ok(Heard::Line(String::from_utf8(line?.to_vec())?));
+            }
+            let mut buffer = [0; 16_384];
+            match self.tls.reader().read(&mut buffer) {
+                Ok(0) => return Ok(Heard::End),
+                Ok(count) => self.lines.push(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Heard::Nothing),
+                Err(error) => return Err(error).context("the link ended without a word"),
+            }
+        }
+    }
+
+    /// The next queued message: its number in the queue, and the line without hop parameters.
+    /// Other lines before it are dropped.
+    ///
+    /// # Errors
+    /// As [`Link::hear`], or if none comes.
+    pub fn next_message(&mut self) -> Result<(u64, String)> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let line = self.hear()?.context("the link ended before a message")?;
+            if line.starts_with("100 ") {
+                let number = word(&line, "H-Q=").context("a message without H-Q")?;
+                return Ok((number.parse()?, bare(&line)));
+            }
+            ensure!(Instant::now() < deadline, "waited in vain for a message");
         }
     }
 
@@ -269,6 +326,17 @@ impl Link {
         let reply = self.reply()?;
         ensure!(reply.starts_with(&code.to_string()), "{line} got not {code} but {reply}");
         Ok(reply)
+    }
+
+    /// Ends the link without a word of the protocol: TLS says that nothing more comes.
+    ///
+    /// # Errors
+    /// If the link is gone.
+    pub fn close(mut self) -> Result<()> {
+        self.tls.send_close_notify();
+        self.flush()?;
+        ensure!(!self.tls.wants_write(), "the relay does not read");
+        Ok(self.socket.shutdown(Shutdown::Write)?)
     }
 
     /// Ends the link and waits for the relay's goodbye.

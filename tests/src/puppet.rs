@@ -1,23 +1,23 @@
 //! A person whose device runs inside this process, line by line, so that lines can be changed.
 //!
-//! Opens the keys and the state of a [`Person`] who is not here, with the client's own engine and
-//! dialer. Whoever holds the puppet sees every line before it goes out and before the engine
-//! reads it. What it did is durable in the person's state: they may come back afterwards.
+//! Opens the keys and the state of a [`Person`] who is not here, with the client's own engine.
+//! Whoever holds the puppet sees every line before it goes out and before the engine reads it. What
+//! it did is durable in the person's state: they may come back afterwards.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use client::connection::{Connection, Dialer};
 use client::engine::{Config, Engine, Event, Output};
 use client::identity::Identity;
 use client::keyfile;
 use client::random::System;
 use client::state::State;
 use client::suite::SoftwareHolder;
-use protocol::{AddressBuf, Timestamp, base64};
-use tokio::runtime::{Builder, Runtime};
+use protocol::{AddressBuf, base64};
 
+use crate::device::now;
+use crate::link::{Dialer, Heard, Link};
 use crate::person::{PATIENCE, Person};
 
 /// How often the engine is told the time while a line is waited for.
@@ -25,9 +25,8 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// A device in this process with its link to the relay.
 pub struct Puppet {
-    runtime: Runtime,
     engine: Engine,
-    connection: Connection,
+    link: Link,
     /// Lines that the engine wants to send.
     outgoing: VecDeque<String>,
     /// What the engine told, oldest first.
@@ -40,7 +39,7 @@ impl Puppet {
     ///
     /// # Errors
     /// If the person is here, the keys do not open or the relay does not answer.
-    pub fn open(person: &Person) -> Result<Self> {
+    pub fn open(dialer: &Dialer, person: &Person) -> Result<Self> {
         ensure!(!person.is_here(), "{} is here", person.name());
         let key_file = person.home().join("key.json");
         let secrets = keyfile::open(&key_file, person.password())?;
@@ -49,23 +48,16 @@ impl Puppet {
         let signer = Box::new(secrets.device.to_signer()?);
         let identity =
             Identity::new(secrets.account.as_address(), &secrets.device_name, signer, None)?;
-        let array = |text: &String| {
-            base64::decode_array::<32>(text).ok().context("the key file has a damaged pin")
-        };
-        let pin = secrets.domain.key.as_ref().map(array).transpose()?;
-        let engine =
-            Engine::open(state, identity, Box::new(SoftwareHolder), Config::default(), pin)?;
-        let mut pins = engine.tls_pins()?;
-        pins.extend(secrets.domain.tls.as_ref().map(array).transpose()?);
-        let relay = secrets.domain.relay.as_deref().context("the invitation named the relay")?;
-        let dialer = Dialer::new(secrets.account.as_address().domain(), relay, &pins)?;
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let connection = runtime.block_on(dialer.dial())?;
-        let mut puppet =
-            Self { runtime, engine, connection, outgoing: VecDeque::new(), events: Vec::new() };
-        let exporter = puppet.connection.exporter;
-        puppet.engine.connected(exporter, now())?;
-        Ok(puppet)
+        let pin =
+            secrets.domain.key.as_ref().map(|text| {
+                base64::decode_array(text).ok().context("the key file has a damaged pin")
+            });
+        let holder = Box::new(SoftwareHolder);
+        let mut engine =
+            Engine::open(state, identity, holder, Config::default(), pin.transpose()?)?;
+        let link = dialer.dial()?;
+        engine.connected(link.exporter()?, now())?;
+        Ok(Self { engine, link, outgoing: VecDeque::new(), events: Vec::new() })
     }
 
     /// Gives a text to the engine.
@@ -101,9 +93,7 @@ impl Puppet {
     /// # Errors
     /// If the link is gone.
     pub fn put(&mut self, line: &str) -> Result<()> {
-        let line = format!("{line}\r\n");
-        self.runtime.block_on(self.connection.sender.send(line.as_bytes()))?;
-        Ok(())
+        self.link.say(line)
     }
 
     /// The next line from the relay, not yet seen by the engine; time passes meanwhile.
@@ -113,12 +103,10 @@ impl Puppet {
     pub fn next_incoming(&mut self) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let receiver = &mut self.connection.receiver;
-            let received = self
-                .runtime
-                .block_on(async { tokio::time::timeout(TICK, receiver.receive()).await });
-            if let Ok(line) = received {
-                return Ok(String::from_utf8(line?.context("the relay hung up")?)?);
+            match self.link.hear_within(TICK)? {
+                Heard::Line(line) => return Ok(line),
+                Heard::End => bail!("the relay hung up"),
+                Heard::Nothing => {}
             }
             self.engine.tick(now())?;
             while let Some(line) = self.next_outgoing()? {
@@ -185,12 +173,6 @@ impl Puppet {
         while let Some(line) = self.next_outgoing()? {
             self.put(&line)?;
         }
-        self.runtime.block_on(self.connection.sender.close())?;
-        Ok(())
+        self.link.close()
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

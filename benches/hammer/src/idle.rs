@@ -1,9 +1,10 @@
 //! Connections that log in and then say nothing: what one costs in memory.
 
 use anyhow::{Context as _, Result};
+use system::device::Device;
+use system::link::Dialer;
 use system::site::Site;
 
-use crate::member::Member;
 use crate::report::Report;
 use crate::usage::Usage;
 
@@ -20,14 +21,15 @@ pub(crate) struct Plan {
 }
 
 /// Opens the connections one after the other. Each is a device of an account of its own.
-pub(crate) async fn run(site: &Site, plan: &Plan) -> Result<Report> {
+pub(crate) fn run(site: &Site, plan: &Plan) -> Result<Report> {
     let pid = site.relay_pid().context("the relay runs")?;
+    let dialer = Dialer::new(site)?.without_tickets();
     let mut kept = Vec::new();
     let mut resident = vec![Usage::of(pid)?.resident_kib];
     for half in 0..HALVES {
         for number in 0..plan.connections / HALVES {
             let name = format!("idle{half}x{number}");
-            kept.push(Member::enrol(site, &name).await?.1);
+            kept.push(Device::enrol_here(site, &dialer, &name)?.1);
         }
         resident.push(Usage::of(pid)?.resident_kib);
     }

@@ -1,13 +1,15 @@
 //! Logins: TCP, a full TLS handshake with a signature by the token, 010 to 012, goodbye.
 
-use std::sync::Arc;
+use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
+use system::device::Device;
+use system::link::Dialer;
 use system::site::Site;
 
-use crate::member::Member;
+use crate::message::join;
 use crate::report::Report;
 use crate::usage::Usage;
 
@@ -17,8 +19,8 @@ const LATENCY_MAX: u64 = 60_000_000;
 /// How to log in.
 #[derive(clap::Args)]
 pub(crate) struct Plan {
-    /// Devices that log in over and over, each one login at a time.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    /// Devices that log in over and over, each a thread with one login at a time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     parallel: u32,
     /// How long.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
@@ -26,23 +28,24 @@ pub(crate) struct Plan {
 }
 
 /// Enrols the devices, logs in, counts.
-pub(crate) async fn run(site: &Site, plan: &Plan) -> Result<Report> {
+pub(crate) fn run(site: &Site, plan: &Plan) -> Result<Report> {
     let relay = site.relay_pid().context("the relay runs")?;
     let token = site.hsmd_pid().context("cipherim-hsmd runs")?;
-    let mut members = Vec::new();
-    for number in 0..plan.parallel {
-        members.push(Arc::new(Member::enrol(site, &format!("person{number}")).await?.0));
-    }
+    // With tickets only the first handshake of them all would be a full one.
+    let dialer = Dialer::new(site)?.without_tickets();
+    let enrol = |number| Device::enrol(site, &dialer, &format!("person{number}"));
+    let devices = (0..plan.parallel).map(enrol).collect::<Result<Vec<_>>>()?;
     let before = (Usage::of(relay)?, Usage::of(token)?);
     let began = Instant::now();
     let until = began + Duration::from_secs(plan.seconds);
-    let mut tasks = Vec::new();
-    for member in members {
-        tasks.push(tokio::spawn(repeat(member, until)));
-    }
     let mut latency = Histogram::<u64>::new_with_max(LATENCY_MAX, 3)?;
-    for task in tasks {
-        latency.add(task.await??)?;
+    let found = scope(|scope| {
+        let dialer = &dialer;
+        let spawn = |device| scope.spawn(move || repeat(device, dialer, until));
+        join(devices.iter().map(spawn).collect())
+    });
+    for found in found? {
+        latency.add(found)?;
     }
     let took = began.elapsed();
     let after = (Usage::of(relay)?, Usage::of(token)?);
@@ -57,14 +60,14 @@ pub(crate) async fn run(site: &Site, plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-async fn repeat(member: Arc<Member>, until: Instant) -> Result<Histogram<u64>> {
+fn repeat(device: &Device, dialer: &Dialer, until: Instant) -> Result<Histogram<u64>> {
     let mut latency = Histogram::new_with_max(LATENCY_MAX, 3)?;
     while Instant::now() < until {
         let began = Instant::now();
-        let mut connection = member.log_in().await?;
+        let link = device.log_in(dialer)?;
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(LATENCY_MAX);
         latency.saturating_record(took);
-        connection.sender.close().await?;
+        link.close()?;
     }
     Ok(latency)
 }

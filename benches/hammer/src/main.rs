@@ -7,12 +7,9 @@
 
 mod idle;
 mod login;
-mod member;
 mod message;
 mod report;
 mod usage;
-
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -52,7 +49,6 @@ const QUEUE_SIZE: &str = "4 GiB";
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let folder = tempfile::Builder::new().prefix("hammer-").tempdir()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let policy = match &arguments.load {
         Load::Message(plan) if plan.signed => "[policy]\nsigned = true\n",
         _ => "",
@@ -63,12 +59,10 @@ fn main() -> Result<()> {
     );
     let site = Site::build(folder.path(), "hammer.local", &overrides)?;
     let report: Report = match arguments.load {
-        Load::Message(plan) => runtime.block_on(message::run(&site, &plan))?,
-        Load::Login(plan) => runtime.block_on(login::run(&site, &plan))?,
-        Load::Idle(plan) => runtime.block_on(idle::run(&site, &plan))?,
+        Load::Message(plan) => message::run(&site, &plan)?,
+        Load::Login(plan) => login::run(&site, &plan)?,
+        Load::Idle(plan) => idle::run(&site, &plan)?,
     };
     report.print(arguments.json);
-    // Tasks that still wait for lines are of no use any more.
-    runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
 }

@@ -6,19 +6,20 @@
 //! would take at a given rate.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{ScopedJoinHandle, scope};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use client::connection::{Connection, LineReceiver, LineSender};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use client::random::{Random as _, System};
 use hdrhistogram::Histogram;
-use protocol::signature::{Signer as _, SoftwareSigner};
-use protocol::{AddressBuf, Code, Command, base64};
+use protocol::AddressBuf;
+use system::device::Device;
+use system::line::word;
+use system::link::{Dialer, Heard, Link};
+use system::process::POLL;
 use system::site::Site;
 
-use crate::member::{Member, now};
 use crate::report::Report;
 use crate::usage::Usage;
 
@@ -27,11 +28,14 @@ const LATENCY_MAX: u64 = 60_000_000;
 /// How long recipients may take for what is still on its way at the end.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// How often a recipient to whom nothing comes looks whether it is over.
+const TICK: Duration = Duration::from_millis(100);
+
 /// What to send.
 #[derive(clap::Args)]
 pub(crate) struct Plan {
-    /// Pairs of a sender and a recipient.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    /// Pairs of a sender and a recipient, each a thread.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pairs: u32,
     /// Messages of one sender that may be unanswered.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4_096))]
@@ -56,51 +60,58 @@ struct Sent {
     latency: Histogram<u64>,
 }
 
-/// Counts of one recipient.
+/// What all recipients share.
 #[derive(Default)]
 struct Received {
     lines: AtomicU64,
+    is_over: AtomicBool,
 }
 
 /// Enrols the pairs, sends, counts.
-pub(crate) async fn run(site: &Site, plan: &Plan) -> Result<Report> {
+pub(crate) fn run(site: &Site, plan: &Plan) -> Result<Report> {
     let pid = site.relay_pid().context("the relay runs")?;
-    let mut senders = Vec::new();
-    let received = Arc::new(Received::default());
+    let dialer = Dialer::new(site)?;
+    let (mut senders, mut inboxes) = (Vec::new(), Vec::new());
     for number in 0..plan.pairs {
-        let (recipient, mut inbox) = Member::enrol(site, &format!("recipient{number}")).await?;
-        let (sender, outbox) = Member::enrol(site, &format!("sender{number}")).await?;
-        approve(&recipient, &mut inbox, &sender).await?;
-        if !plan.absent {
-            tokio::spawn(receive(inbox, Arc::clone(&received)));
+        let enrol = |name: &str| Device::enrol_here(site, &dialer, &format!("{name}{number}"));
+        let (recipient, mut inbox) = enrol("recipient")?;
+        let (sender, outbox) = enrol("sender")?;
+        recipient.approve(&mut inbox, &sender)?;
+        if plan.absent {
+            inbox.close()?;
+        } else {
+            inbox.ask("013 H-Q=0", 250)?;
+            inboxes.push(inbox);
         }
-        senders.push((sender, recipient, outbox));
+        let (to, body) = (recipient.account, noise(plan.octets as usize)?);
+        senders.push(Load { sender, to, body, outbox });
     }
+    let received = Received::default();
     let before = Usage::of(pid)?;
     let began = Instant::now();
     let until = began + Duration::from_secs(plan.seconds);
-    let mut tasks = Vec::new();
-    for (sender, recipient, outbox) in senders {
-        let load = Load {
-            from: sender.device,
-            to: recipient.device.as_address().account().to_buf(),
-            signer: plan.signed.then_some(sender.signer),
-            body: noise(plan.octets as usize)?,
-            window: plan.window as usize,
-            until,
+    let (sent, took) = scope(|scope| {
+        let received = &received;
+        let receive = |inbox| scope.spawn(move || receive(inbox, received));
+        let receivers: Vec<_> = inboxes.into_iter().map(receive).collect();
+        let send = |load: Load| scope.spawn(move || load.send(plan, until));
+        let senders: Vec<_> = senders.into_iter().map(send).collect();
+        let sent = join(senders);
+        let took = began.elapsed();
+        let drained = match &sent {
+            Ok(sent) if !plan.absent => drain(received, sent.iter().map(|sent| sent.answered)),
+            _ => Ok(()),
         };
-        tasks.push(tokio::spawn(load.send(outbox)));
-    }
+        received.is_over.store(true, Ordering::Relaxed);
+        let sent = sent?;
+        join(receivers)?;
+        drained.map(|()| (sent, took))
+    })?;
     let mut latency = Histogram::new_with_max(LATENCY_MAX, 3)?;
     let mut answered = 0;
-    for task in tasks {
-        let sent = task.await??;
+    for sent in sent {
         answered += sent.answered;
         latency.add(&sent.latency)?;
-    }
-    let took = began.elapsed();
-    if !plan.absent {
-        drain(&received, answered).await?;
     }
     let after = Usage::of(pid)?;
     let mut report = Report::default();
@@ -115,138 +126,93 @@ pub(crate) async fn run(site: &Site, plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-/// The recipient approves the sender, who then is answered truthfully.
-async fn approve(recipient: &Member, inbox: &mut Connection, sender: &Member) -> Result<()> {
-    let line = Command::builder(Code::APPROVE)
-        .to(sender.device.as_address().account())
-        .from(recipient.device.as_address())
-        .parameter("TS", now())
-        .parameter("MID", message_id(0))
-        .parameter("H-ID", 100);
-    let code = Member::ask(inbox, &line.finish()).await?;
-    ensure!(code == 250 || code == 252, "the approval was answered {code}");
-    let line = Command::builder(Code::RESUME).parameter("H-Q", 0).parameter("H-ID", 101);
-    let code = Member::ask(inbox, &line.finish()).await?;
-    ensure!(code == 250, "013 was answered {code}");
-    Ok(())
+/// What all of them found; the first failure if one failed.
+pub(crate) fn join<T>(threads: Vec<ScopedJoinHandle<'_, Result<T>>>) -> Result<Vec<T>> {
+    let join = |thread: ScopedJoinHandle<'_, _>| thread.join();
+    let ended: Vec<_> = threads.into_iter().map(join).collect();
+    ended.into_iter().map(|ended| ended.map_err(|_| anyhow!("a thread panicked"))?).collect()
 }
 
 /// Waits until the recipients have everything that was answered.
-async fn drain(received: &Received, answered: u64) -> Result<()> {
+fn drain(received: &Received, answered: impl Iterator<Item = u64>) -> Result<()> {
+    let answered = answered.sum::<u64>();
     let deadline = Instant::now() + DRAIN;
     while received.lines.load(Ordering::Relaxed) < answered {
         let missing = answered - received.lines.load(Ordering::Relaxed);
         ensure!(Instant::now() < deadline, "{missing} answered messages did not arrive");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        std::thread::sleep(POLL);
     }
     Ok(())
 }
 
-/// Reads and acknowledges until the link ends.
-async fn receive(mut inbox: Connection, received: Arc<Received>) -> Result<()> {
-    loop {
+/// Reads and acknowledges until it is over.
+fn receive(mut inbox: Link, received: &Received) -> Result<()> {
+    while !received.is_over.load(Ordering::Relaxed) {
+        let mut next = match inbox.hear_within(TICK)? {
+            Heard::Line(line) => Some(line),
+            Heard::Nothing => continue,
+            Heard::End => return Err(anyhow!("the relay hung up on a recipient")),
+        };
         let mut newest = None;
-        let mut next = inbox.receiver.receive().await?;
-        loop {
-            let line = next.context("the relay hung up")?;
-            let text = std::str::from_utf8(&line)?;
-            if text.starts_with("100 ") {
+        while let Some(line) = next {
+            if line.starts_with("100 ") {
                 received.lines.fetch_add(1, Ordering::Relaxed);
             }
-            let number = text.split(' ').find_map(|word| word.strip_prefix("H-Q="));
-            newest = number.map(str::to_owned).or(newest);
-            let Some(line) = try_receive(&mut inbox.receiver).await? else { break };
-            next = Some(line);
+            newest = word(&line, "H-Q=").map(str::to_owned).or(newest);
+            next = inbox.hear_ready()?;
         }
         if let Some(newest) = newest {
-            inbox.sender.send(format!("014 H-Q={newest}\r\n").as_bytes()).await?;
+            inbox.say(&format!("014 H-Q={newest}"))?;
         }
     }
-}
-
-/// A line that is there already.
-async fn try_receive(receiver: &mut LineReceiver) -> Result<Option<Vec<u8>>> {
-    tokio::select! {
-        biased;
-        line = receiver.receive() => Ok(Some(line?.context("the relay hung up")?)),
-        () = std::future::ready(()) => Ok(None),
-    }
+    Ok(())
 }
 
 /// What one sender does.
 struct Load {
-    from: AddressBuf,
+    sender: Device,
     to: AddressBuf,
-    signer: Option<Arc<SoftwareSigner>>,
-    /// Noise in the place of a sealed text; its first octets are the message's number.
+    /// Noise in the place of a sealed text.
     body: Vec<u8>,
-    window: usize,
-    until: Instant,
+    outbox: Link,
 }
 
+/// Messages without an answer, by their H-ID.
+type Waiting = VecDeque<(String, Instant)>;
+
 impl Load {
-    async fn send(mut self, outbox: Connection) -> Result<Sent> {
-        let Connection { mut receiver, mut sender, .. } = outbox;
-        let mut waiting: VecDeque<(u64, Instant)> = VecDeque::new();
+    fn send(mut self, plan: &Plan, until: Instant) -> Result<Sent> {
+        let mut waiting = Waiting::new();
         let mut sent = Sent { answered: 0, latency: Histogram::new_with_max(LATENCY_MAX, 3)? };
-        let mut last = 0;
         loop {
-            if Instant::now() < self.until {
-                last = self.fill(&mut sender, &mut waiting, last).await?;
+            if Instant::now() < until {
+                self.fill(plan, &mut waiting)?;
             } else if waiting.is_empty() {
                 return Ok(sent);
             }
-            let mut line = receiver.receive().await?.context("the relay hung up")?;
-            loop {
+            let mut next = Some(self.outbox.hear()?.context("the relay hung up on a sender")?);
+            while let Some(line) = next {
                 count_answer(&line, &mut waiting, &mut sent)?;
-                let Some(next) = try_receive(&mut receiver).await? else { break };
-                line = next;
+                next = self.outbox.hear_ready()?;
             }
         }
     }
 
     /// Sends until the window is full, in one write.
-    async fn fill(
-        &mut self,
-        sender: &mut LineSender,
-        waiting: &mut VecDeque<(u64, Instant)>,
-        mut last: u64,
-    ) -> Result<u64> {
-        let mut lines = Vec::new();
-        while waiting.len() < self.window {
-            last += 1;
-            lines.extend_from_slice(self.line(last)?.as_bytes());
-            lines.extend_from_slice(b"\r\n");
-            waiting.push_back((last, Instant::now()));
+    fn fill(&mut self, plan: &Plan, waiting: &mut Waiting) -> Result<()> {
+        let mut lines = String::new();
+        while waiting.len() < plan.window as usize {
+            let line = if plan.signed {
+                self.sender.signed_message(&self.to, &self.body)?
+            } else {
+                self.sender.message(&self.to, &self.body)
+            };
+            let id = word(&line, "H-ID=").context("a message has an H-ID")?;
+            waiting.push_back((id.to_owned(), Instant::now()));
+            lines.push_str(&line);
+            lines.push_str("\r\n");
         }
-        if !lines.is_empty() {
-            sender.send(&lines).await?;
-        }
-        Ok(last)
-    }
-
-    fn line(&mut self, number: u64) -> Result<String> {
-        for (octet, digit) in self.body.iter_mut().zip(number.to_be_bytes()) {
-            *octet = digit;
-        }
-        let line = Command::builder(Code::MESSAGE)
-            .to(self.to.as_address())
-            .from(self.from.as_address())
-            .parameter("SID", base64::encode(&[7; 16]))
-            .parameter("GEN", base64::encode(&[8; 32]))
-            .parameter("SEQ", number)
-            .parameter("TS", now())
-            .parameter("MID", message_id(number));
-        let line = match &self.signer {
-            Some(signer) => {
-                let commitment = base64::encode(&[9; 32]);
-                line.parameter("KC", commitment)
-                    .parameter("H-ID", number)
-                    .sign(&self.body, |tbs| signer.sign(tbs).map_err(anyhow::Error::from))?
-            }
-            None => line.parameter("H-ID", number).body(&self.body),
-        };
-        Ok(line)
+        if lines.is_empty() { Ok(()) } else { self.outbox.send(lines.as_bytes()) }
     }
 }
 
@@ -256,25 +222,13 @@ fn noise(octets: usize) -> Result<Vec<u8>> {
     Ok(noise)
 }
 
-/// A message id that is unique for one sender.
-fn message_id(number: u64) -> String {
-    base64::encode(&u128::from(number).to_be_bytes())
-}
-
-fn count_answer(
-    line: &[u8],
-    waiting: &mut VecDeque<(u64, Instant)>,
-    sent: &mut Sent,
-) -> Result<()> {
-    let text = std::str::from_utf8(line)?;
-    let Some(id) = text.split(' ').find_map(|word| word.strip_prefix("H-ID=")) else {
+fn count_answer(line: &str, waiting: &mut Waiting, sent: &mut Sent) -> Result<()> {
+    let Some(id) = word(line, "H-ID=") else {
         // A push of the relay's own, such as an approval.
         return Ok(());
     };
-    let id: u64 = id.parse()?;
-    ensure!(text.starts_with("25"), "a message was refused: {text}");
-    let at =
-        waiting.iter().position(|(number, _)| *number == id).context("an answer for nobody")?;
+    ensure!(line.starts_with("25"), "a message was refused: {line}");
+    let at = waiting.iter().position(|(waits, _)| waits == id).context("an answer for nobody")?;
     let (_, began) = waiting.remove(at).context("the message just found")?;
     sent.answered += 1;
     let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(LATENCY_MAX);

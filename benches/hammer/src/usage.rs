@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use system::process::resident_kib;
 
 /// Processor time and memory of a process at one moment.
 #[derive(Clone, Copy)]
@@ -22,14 +23,11 @@ impl Usage {
         // utime and stime are fields 14 and 15; the first behind the name is field 3.
         let times = fields.split_whitespace().skip(11).take(2);
         let ticks: u64 = times.map(|field| field.parse().unwrap_or(0)).sum();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = resident.and_then(|text| text.split_whitespace().next());
         Ok(Self {
             processor: Duration::from_micros(
                 ticks * 1_000_000 / rustix::param::clock_ticks_per_second().max(1),
             ),
-            resident_kib: resident.context("no VmRSS")?.parse()?,
+            resident_kib: resident_kib(pid)?,
         })
     }
 }

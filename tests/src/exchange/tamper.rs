@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use client::engine::{Event, Notice};
 
 use super::Exchange;
+use crate::line::word;
+use crate::link::Dialer;
 use crate::puppet::Puppet;
 
 /// What is changed in a line, and what the relay must answer if its owner sends it so.
@@ -25,7 +27,7 @@ impl Exchange {
         self.secrets.push(text.to_owned());
         let heard = self.bob.heard().len();
         self.alice.leave()?;
-        let mut alice = Puppet::open(&self.alice)?;
+        let mut alice = Puppet::open(&Dialer::through_wire(&self.site)?, &self.alice)?;
         alice.say(self.bob.address(), text)?;
         let line = alice.step_to(is_message)?;
         for (what, change, codes) in CHANGES {
@@ -56,7 +58,7 @@ impl Exchange {
         self.bob.leave()?;
         let text = "this text waits at a relay that lies";
         self.say(true, text)?;
-        let mut bob = Puppet::open(&self.bob)?;
+        let mut bob = Puppet::open(&Dialer::through_wire(&self.site)?, &self.bob)?;
         let line = bob.step_to(is_message)?;
         // The queue's number stays with the true line: each changed one is one more line.
         let bare = without(&line, "H-Q=");
@@ -108,11 +110,6 @@ fn texts(events: &[Event]) -> Vec<&str> {
         _ => None,
     };
     events.iter().filter_map(text).collect()
-}
-
-/// The value of the word that begins with `name`.
-fn word<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    line.split(' ').find_map(|word| word.strip_prefix(name))
 }
 
 fn without(line: &str, name: &str) -> String {
