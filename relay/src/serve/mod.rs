@@ -5,12 +5,12 @@
 //! line. Everything of it runs on the loop's thread.
 
 mod certificate;
+mod hindrance;
 mod operate;
 mod report;
 mod signer;
 mod start;
 mod stop;
-mod watch;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

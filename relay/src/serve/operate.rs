@@ -10,6 +10,7 @@ use protocol::{Address, AddressBuf};
 use serde_json::{Value, json};
 
 use super::Relay;
+use super::hindrance::Hindrance;
 use super::stop::Stop;
 use crate::admin::control::{Reply, Request};
 use crate::admin::metric::Metrics;
@@ -104,20 +105,16 @@ impl Operator {
         }
     }
 
-    /// What keeps the relay from doing all it is for, in words; `None` if nothing.
-    pub(super) fn hindrance(&self) -> Option<String> {
+    /// What keeps the relay from doing all it is for; `None` if nothing.
+    pub(super) fn hindrance(&self) -> Option<Hindrance> {
         if self.stop.is_asked() {
-            return Some("stopping".to_owned());
+            return Some(Hindrance::Stopping);
         }
         let health = self.client.health();
         if !health.is_ready() {
-            return Some(format!(
-                "the token is away: {}; chat goes on, new logins and, after a while, storing wait \
-                 for it",
-                super::report::token_state(&health)
-            ));
+            return Some(Hindrance::Token(super::report::token_state(&health)));
         }
-        self.controls.refusal().map(|refusal| format!("{refusal}; {}", refusal.remedy()))
+        self.controls.refusal().map(Hindrance::Store)
     }
 
     async fn invite(&self, account: Option<String>, ttl_ms: u64) -> Result<Value, String> {
@@ -187,12 +184,12 @@ impl Operator {
             OperatorAnswer::Status(status) => status,
             other => return Err(unexpected(&other)),
         };
-        let health = self.client.health();
+        let (health, hindrance) = (self.client.health(), self.hindrance());
         Ok(json!({
             "domain": self.configuration.domain,
             "version": env!("CARGO_PKG_VERSION"),
-            "ready": self.hindrance().is_none(),
-            "hindrance": self.hindrance(),
+            "ready": hindrance.is_none(),
+            "hindrance": hindrance.map(|it| it.to_string()),
             "connections": status.links,
             "devices_online": status.devices_online,
             "policy_version": status.policy_version,

@@ -22,13 +22,18 @@ pub(super) struct Reporter {
 impl Reporter {
     /// Counts the event and logs it.
     pub(super) fn report(&mut self, event: &Event) {
-        let name = event.name();
+        self.report_why(event, None);
+    }
+
+    /// The same, with a reason in words.
+    pub(super) fn report_why(&mut self, event: &Event, text: Option<String>) {
+        let (name, detail) = (event.name(), event.detail());
         self.counts.count(name);
         match event.severity() {
-            Severity::Debug => tracing::debug!(event = name, detail = event.detail()),
-            Severity::Error => tracing::error!(event = name, detail = event.detail()),
-            Severity::Info => tracing::info!(event = name, detail = event.detail()),
-            Severity::Warn => tracing::warn!(event = name, detail = event.detail()),
+            Severity::Debug => tracing::debug!(event = name, detail, text),
+            Severity::Error => tracing::error!(event = name, detail, text),
+            Severity::Info => tracing::info!(event = name, detail, text),
+            Severity::Warn => tracing::warn!(event = name, detail, text),
         }
     }
 

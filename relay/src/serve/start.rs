@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::hindrance::Watch;
 use super::operate::{Announcement, Operator};
 use super::report::Reporter;
 pub use super::report::start_log;
@@ -22,7 +23,7 @@ use crate::ring::{Handle, Receiver, Ring, RingConfiguration, RingError, channel}
 use crate::session::{Domain, Settings};
 use crate::store::embedded::{Config, EmbeddedStore, OpenError};
 
-/// How often the domain is told that time has passed.
+/// How often the domain is told that time has passed, and how often is looked for what hinders.
 const TICK: Duration = Duration::from_millis(250);
 /// How long an orderly stop waits for commits and for what clients still read.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -187,14 +188,13 @@ impl Boot {
             .listen_unix(&listen.control)
             .map_err(refused("listen.control", listen.control.display().to_string()))?;
 
-        spawn_feeders(&handle, &operator.relay, commits, signatures);
+        spawn_feeders(&operator, commits, signatures);
         let pages = operator.clone();
         handle.spawn(monitor::serve(handle.clone(), watchers, move |path| pages.page(path)));
         let answers = operator.clone();
         handle.spawn(control::serve(handle.clone(), operators, move |request| {
             answers.clone().answer(request)
         }));
-        handle.spawn(super::watch::watch(operator.clone()));
         operator.server.serve(clients);
         tracing::info!(event = "serving", clients = %listen.clients, monitor = %listen.monitor);
 
@@ -207,13 +207,14 @@ impl Boot {
     }
 }
 
-/// Starts the tasks that give the domain what threads and time bring.
+/// Starts the tasks that give the domain what threads and time bring; the one of time also tells
+/// the log what hinders the relay.
 fn spawn_feeders(
-    handle: &Handle,
-    relay: &Rc<RefCell<Relay>>,
+    operator: &Operator,
     mut commits: Receiver<()>,
     mut signatures: Receiver<super::signer::Signed>,
 ) {
+    let (handle, relay) = (&operator.handle, &operator.relay);
     let of_commits = Rc::clone(relay);
     handle.spawn(async move {
         while commits.receive().await.is_some() {
@@ -226,11 +227,16 @@ fn spawn_feeders(
             of_signatures.borrow_mut().signed(signed);
         }
     });
-    let (of_time, timer) = (Rc::clone(relay), handle.clone());
+    let of_time = operator.clone();
     handle.spawn(async move {
+        let mut watch = Watch::default();
         loop {
-            timer.sleep(TICK).await;
-            of_time.borrow_mut().tick();
+            of_time.handle.sleep(TICK).await;
+            of_time.relay.borrow_mut().tick();
+            if let Some((event, hindrance)) = watch.look(of_time.hindrance()) {
+                let text = hindrance.map(ToString::to_string);
+                of_time.relay.borrow_mut().reporter.report_why(&event, text);
+            }
         }
     });
 }
